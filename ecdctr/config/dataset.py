@@ -1,0 +1,102 @@
+"""Where a user's own logs lie and which column means what (contract §3)."""
+
+import datetime as dt
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ecdctr.config.features import FeatureSpec
+from ecdctr.config.settings import Settings
+from ecdctr.config.simulator import WorldConfig
+
+TimeUnit = Literal["timestamp", "s", "ms", "us", "date", "day"]
+
+
+def _offset(text: str) -> str:
+    if not re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", text):
+        raise ValueError(f"{text!r} is not an offset from UTC; write for example '+08:00'")
+    return text
+
+
+class TimeColumn(Settings):
+    """The column that says when an impression happened."""
+
+    column: str
+    unit: TimeUnit = "timestamp"
+    """`timestamp`, seconds/milli-/microseconds since 1970 (`s`, `ms`, `us`), `date`, or `day`: a day number."""
+    origin: dt.date | None = None
+    """Only for `day`: the date of day 0."""
+    format: str | None = None
+    """Spark date-time pattern of a text column."""
+
+    @model_validator(mode="after")
+    def _origin_belongs_to_day(self) -> "TimeColumn":
+        if (self.unit == "day") != (self.origin is not None):
+            raise ValueError("'origin' (the date of day 0) goes with unit 'day', and only with it")
+        return self
+
+
+class Columns(Settings):
+    """Names of the columns with a fixed meaning."""
+
+    user: str
+    item: str
+    time: TimeColumn
+    label: str
+    event_id: list[str] = Field(default_factory=list)
+    """One column, or those that together make an impression unique; empty: user, item and time do."""
+
+    def identity(self) -> list[str]:
+        """Columns that together make an impression unique."""
+        return self.event_id or [self.user, self.item, self.time.column]
+
+
+class SideTable(Settings):
+    """A table joined to the impressions by a key, for attributes of users or items."""
+
+    path: str
+    format: Literal["delta", "parquet", "csv"] = "parquet"
+    key: str
+    """Column of the same name on both sides; one row per key."""
+    columns: list[str] = Field(min_length=1)
+
+
+class Source(Settings):
+    """One domain's log: a folder or file, or a filter on a table that both domains share."""
+
+    path: str
+    format: Literal["delta", "parquet", "csv"] = "parquet"
+    where: str | None = None
+    """Spark SQL condition that picks this domain's rows."""
+    columns: Columns | None = None
+    """Only where this domain's names differ from `dataset.columns`."""
+    side_tables: list[SideTable] = Field(default_factory=list)
+
+
+class DatasetConfig(Settings):
+    """The natural log, the ad log, and what both mean by their columns."""
+
+    description: str = ""
+    natural: Source
+    ads: Source
+    columns: Columns
+    day_boundary: Annotated[str, AfterValidator(_offset)] = "+00:00"
+    """Offset from UTC of the clock whose midnight begins an `event_date`."""
+    drop_bad_rows: bool = False
+    """False: a row that breaks the input contract fails the day. True: it goes to `quarantine`, the rest goes on."""
+    simulator: WorldConfig | None = None
+    """Where given, `run` makes the logs with the simulator before it reads them."""
+    features: list[FeatureSpec] = Field(default_factory=list)
+
+    def columns_of(self, source: Source) -> Columns:
+        """The column names in force for one source."""
+        return source.columns or self.columns
+
+    @model_validator(mode="after")
+    def _feature_names_are_unique(self) -> "DatasetConfig":
+        names = [spec.name for spec in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"feature names given twice: {', '.join(twice)}")
+        return self

@@ -1,0 +1,187 @@
+"""The whole configuration: one tree, every key documented where it stands."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ecdctr.config.dataset import DatasetConfig
+from ecdctr.config.durations import Days
+from ecdctr.config.features import SequenceFeature, VocabularyConfig
+from ecdctr.config.settings import Settings
+
+Level = Literal["tpm", "cpm", "actr"]
+ARMS = ("ecdctr", "ecdctr_no_tpm", "finetune", "target_only")
+
+
+def _safe_name(text: str) -> str:
+    if not text.replace("-", "_").replace(".", "_").isidentifier() or text.startswith("."):
+        raise ValueError(f"{text!r} is no safe name; use letters, digits, '-', '_' and '.', starting with a letter")
+    return text
+
+
+class SparkConfig(Settings):
+    """How Spark is started where no session is handed in."""
+
+    master: str = "local[4]"
+    """Slots of a local master: the ranks occupy `ranks` of them while training, at least one more must be free."""
+    driver_memory: str = "2g"
+    shuffle_partitions: int = Field(default=4, ge=1)
+    options: dict[str, str] = Field(default_factory=dict)
+    """Further Spark settings, as for `spark-submit --conf`."""
+
+
+class OptimizerConfig(Settings):
+    """Adam for the network, row-wise Adagrad for the embedding tables."""
+
+    dense_learning_rate: float = Field(default=1e-3, gt=0)
+    sparse_learning_rate: float = Field(default=2e-2, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled, on the network's weights only."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the network's gradient."""
+
+
+class TrainingConfig(OptimizerConfig):
+    """How one level is trained."""
+
+    batch_size: int = Field(default=1024, ge=1)
+    """Rows of a step over all ranks together."""
+    epochs: int = Field(default=1, ge=1)
+    shuffle: bool = True
+    """False: rows in the order of their days."""
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """Steps between two checkpoints within a level."""
+
+
+class TpmConfig(Settings):
+    """The tiny pre-training model on the long natural log."""
+
+    every: Days = 30
+    window: Days = 180
+    snapshots: int = Field(default=3, ge=1)
+    """How many snapshots a consumer looks up."""
+    fields: list[str] = Field(default_factory=list)
+    """Key features beside user and item."""
+    embedding_dim: int = Field(default=16, ge=1)
+    hidden_units: list[int] = Field(default_factory=lambda: [32, 16])
+    continue_previous: bool = True
+    """A snapshot goes on from the one before, on the days since; else it starts anew on its whole window."""
+    training: TrainingConfig = TrainingConfig()
+
+
+class CpmConfig(Settings):
+    """The complete pre-training model on the recent natural log."""
+
+    every: Days = 7
+    window: Days = 30
+    training: TrainingConfig = TrainingConfig()
+
+
+class ActrConfig(Settings):
+    """The ad model."""
+
+    every: Days = 1
+    window: Days = 30
+    training: TrainingConfig = TrainingConfig(batch_size=256)
+
+    @model_validator(mode="after")
+    def _daily(self) -> "ActrConfig":
+        if self.every != 1:
+            raise ValueError("the ad model is updated every day; 'every' must be '1d'")
+        return self
+
+
+class LevelsConfig(Settings):
+    """Clock, window and training of each level."""
+
+    tpm: TpmConfig = TpmConfig()
+    cpm: CpmConfig = CpmConfig()
+    actr: ActrConfig = ActrConfig()
+
+
+class ModelConfig(Settings):
+    """The structure that CPM and A-CTR share."""
+
+    backbone: Literal["dcnv2"] = "dcnv2"
+    embedding_dim: int = Field(default=16, ge=1)
+    cross_layers: int = Field(default=2, ge=1)
+    cross_rank: int | None = Field(default=None, ge=1)
+    """Low-rank cross matrices of this rank; none: full matrices."""
+    hidden_units: list[int] = Field(default_factory=lambda: [128, 64], min_length=1)
+    attention_hidden_units: list[int] = Field(default_factory=lambda: [32])
+    batch_norm: bool = True
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class TransferConfig(Settings):
+    """What A-CTR takes from the levels above it."""
+
+    batch_norm: Literal["keep", "statistics", "full"] = "full"
+    """Copied as it is; new running statistics; new statistics and a new affine part."""
+    snapshot_lookup: Literal["as_of", "latest"] = "as_of"
+    """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
+    snapshot_pooling: Literal["attention", "mean"] = "attention"
+
+
+class Config(Settings):
+    """Everything a run depends on."""
+
+    name: Annotated[str, AfterValidator(_safe_name)]
+    """Names the warehouse and the run; by default the stem of the configuration file."""
+    warehouse: Path = Path("warehouse")
+    """Folder of all warehouses; the tables lie under `warehouse/NAME`."""
+    runs: Path = Path("runs")
+    seed: int = Field(default=1, ge=0)
+    ranks: int = Field(default=2, ge=1)
+    lanes: int = Field(default=4, ge=1)
+    """Files per day of samples, dealt to the ranks; loss curves are equal for all ranks that divide it."""
+    threads_per_rank: int = Field(default=0, ge=0)
+    """0: the machine's cores shared evenly by the ranks."""
+    stall_seconds: int = Field(default=60, ge=5)
+    """A rank that is missing for longer ends the training of all."""
+    walk_days: Days = 14
+    """Days walked by default: the last ones of the ad log."""
+    arms: list[Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]] = Field(
+        default_factory=lambda: ["ecdctr", "target_only"], min_length=1
+    )
+    dataset: DatasetConfig
+    vocabularies: dict[str, VocabularyConfig] = Field(default_factory=dict)
+    """By vocabulary name; others take `VocabularyConfig`'s defaults."""
+    levels: LevelsConfig = LevelsConfig()
+    model: ModelConfig = ModelConfig()
+    transfer: TransferConfig = TransferConfig()
+    spark: SparkConfig = SparkConfig()
+
+    @property
+    def warehouse_dir(self) -> Path:
+        """Folder of this configuration's tables."""
+        return self.warehouse / self.name
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this configuration's reports."""
+        return self.runs / self.name
+
+    def vocabulary(self, name: str) -> VocabularyConfig:
+        """Admission rules of one vocabulary."""
+        return self.vocabularies.get(name, VocabularyConfig())
+
+    def digest(self) -> str:
+        """SHA-256 over all that decides a result: everything but where Spark runs and where files are put."""
+        tree = self.model_dump(mode="json", exclude={"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"})
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        if self.lanes < self.ranks:
+            raise ValueError(f"lanes ({self.lanes}) must be at least ranks ({self.ranks})")
+        if len(set(self.arms)) != len(self.arms):
+            raise ValueError("an arm is named twice")
+        known = {spec.name for spec in self.dataset.features if not isinstance(spec, SequenceFeature)}
+        missing = [name for name in self.levels.tpm.fields if name not in known]
+        if missing:
+            raise ValueError(f"levels.tpm.fields names {missing}, but the features are {sorted(known)}")
+        return self
