@@ -1,0 +1,1 @@
+"""Immutable versions on disk: written aside, digested, then moved into place."""

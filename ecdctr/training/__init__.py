@@ -1,0 +1,1 @@
+"""One level's training on one rank: a task in, a published version out."""

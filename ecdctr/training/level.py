@@ -1,0 +1,260 @@
+"""Train one level on one rank: pinned inputs in, a published version out."""
+
+import hashlib
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
+import torch
+from safetensors.torch import load_file, save_file
+
+from ecdctr.artifacts.checkpoints import CheckpointFolder
+from ecdctr.artifacts.store import ArtifactStore
+from ecdctr.data.batch import Batch
+from ecdctr.data.reader import iterate
+from ecdctr.data.shard_plan import FileRows, LanePlan, plan_lanes
+from ecdctr.distributed.collective import Collective
+from ecdctr.exceptions import IntegrityError
+from ecdctr.models.base import CTRModel
+from ecdctr.models.registry import build
+from ecdctr.training.predict import write_predictions
+from ecdctr.training.task import Files, LevelTask
+from ecdctr.training.trainer import Progress, Trainer
+from ecdctr.transfer.parameter_map import warm_start
+from ecdctr.transfer.snapshots import HistoricalEmbeddings
+
+logger = logging.getLogger(__name__)
+
+NETWORK = "network.safetensors"
+TABLES = "tables.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+
+
+@dataclass
+class Signals:
+    """How a rank hears from and speaks to the driver."""
+
+    stop_requested: Callable[[], bool] = lambda: False
+    report: Callable[[dict[str, Any]], None] = lambda progress: None
+
+
+def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
+    """Train, publish and, where asked, score.
+
+    A version of the same task that an interrupted run has left whole is adopted instead of trained again.
+
+    Args:
+        collective: The ranks that train together.
+        task: What to train, equal on all ranks.
+        signals: Stop requests and progress.
+
+    Returns:
+        The record of the version: steps, seconds, loss curve, digest, peak memory. Equal on all ranks but for what
+        is measured on each.
+
+    Raises:
+        IntegrityError: The ranks' parameters differ at the end.
+    """
+    started = time.perf_counter()
+    store = ArtifactStore(Path(task.store))
+    record = _adopt(collective, store, task)
+    model = _build(task, collective)
+    if record is None:
+        trainer, moved = _prepare(model, collective, task)
+        progress = _train(trainer, task, collective, signals)
+        record = _publish(trainer, progress, store, task, collective, moved)
+        record["seconds"] = time.perf_counter() - started
+    else:
+        _load_parameters(model, store.path(task.version))
+    if task.score is not None and task.score_dir is not None:
+        since = time.perf_counter()
+        batches = _batches(task, collective, task.score, epoch=0, shuffle=False, batch_size=8192, names=True)
+        write_predictions(model, batches, Path(task.score_dir), collective)
+        record["score_seconds"] = time.perf_counter() - since
+    # Linux counts the peak resident set in KiB.
+    record["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return record
+
+
+def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dict[str, Any] | None:
+    record = store.record(task.version)
+    whole = record is not None and record["task_digest"] == task.digest()
+    return record if not collective.any(not whole) else None
+
+
+def _build(task: LevelTask, collective: Collective) -> CTRModel:
+    model = build(
+        task.backbone,
+        features=task.feature_set(),
+        rows=task.rows,
+        history_dim=task.history.dim if task.history else None,
+        seed=task.seed,
+        **task.options,
+    )
+    model.attach(collective)
+    return model
+
+
+def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[Trainer, dict[str, list[str]]]:
+    """Bring parameters and optimisers to where the task starts; every rank reads the same bytes itself."""
+    moved: dict[str, list[str]] = {}
+    if task.start.kind == "warm":
+        network, tables = _load_state(Path(task.start.artifact or ""))
+        report = warm_start(model, network, tables, task.start.batch_norm)
+        moved = {
+            "copied": report.copied, "grown": report.grown, "reinitialised": report.reinitialised, "skipped": report.skipped,
+        }  # fmt: skip
+    elif task.start.kind == "continue":
+        _load_parameters(model, Path(task.start.artifact or ""))
+    trainer = Trainer(model, collective, task.training, task.seed)
+    if task.start.kind == "continue":
+        trainer.load_optimizer_state(load_file(Path(task.start.artifact or "") / OPTIMIZER))
+    return trainer, moved
+
+
+def _load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    return load_file(folder / NETWORK), load_file(folder / TABLES)
+
+
+def _load_parameters(model: CTRModel, folder: Path) -> None:
+    network, tables = _load_state(folder)
+    model.load_network_state(network)
+    for name, table in tables.items():
+        model.tables.load_table(name, table)
+
+
+def _plan(task: LevelTask, files: Files, epoch: int, shuffle: bool) -> LanePlan:
+    return plan_lanes(
+        [FileRows(path, rows) for path, rows in files.files], lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle
+    )
+
+
+def _batches(
+    task: LevelTask,
+    collective: Collective,
+    files: Files,
+    *,
+    epoch: int,
+    shuffle: bool,
+    batch_size: int,
+    start_step: int = 0,
+    names: bool = False,
+) -> Iterator[Batch]:
+    batches = iterate(
+        _plan(task, files, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
+        start_step=start_step, names=names,
+    )  # fmt: skip
+    history = HistoricalEmbeddings.open(task.history) if task.history else None
+    for batch in batches:
+        yield history.attach(batch, task.feature_set()) if history else batch
+
+
+def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals) -> Progress:
+    """All epochs, from the newest checkpoint if there is one."""
+    checkpoints = CheckpointFolder(Path(task.checkpoints), task.digest())
+    per_epoch = _plan(task, task.train, 0, False).steps(task.training.batch_size)
+    found = checkpoints.latest()
+    step = min(collective.all_gather_json(found[0] if found else 0))
+    if found and step == found[0] and step > 0:
+        trainer.restore(*found)
+        logger.info("%s goes on from step %d", task.version, step)
+    since = time.perf_counter()
+
+    def batches() -> Iterator[Batch]:
+        for epoch in range(task.training.epochs):
+            skipped = min(max(trainer.progress.step - epoch * per_epoch, 0), per_epoch)
+            if skipped < per_epoch:
+                yield from _batches(
+                    task, collective, task.train, epoch=epoch, shuffle=task.training.shuffle,
+                    batch_size=task.training.batch_size, start_step=skipped,
+                )  # fmt: skip
+
+    def save(progress: Progress) -> None:
+        if collective.rank == 0:
+            checkpoints.save(progress.step, *trainer.state())
+        collective.barrier()
+
+    def tell(progress: Progress) -> None:
+        elapsed = max(time.perf_counter() - since, 1e-9)
+        done = (progress.step - step) * task.training.batch_size
+        signals.report(
+            {"step": progress.step, "steps": progress.steps, "loss": progress.loss, "samples_per_second": done / elapsed}
+        )
+
+    return trainer.fit(
+        batches(), per_epoch * task.training.epochs, stop_requested=signals.stop_requested, on_step=tell, save=save
+    )
+
+
+def _publish(
+    trainer: Trainer,
+    progress: Progress,
+    store: ArtifactStore,
+    task: LevelTask,
+    collective: Collective,
+    moved: dict[str, list[str]],
+) -> dict[str, Any]:
+    model = trainer.model
+    network, tables = model.network_state(), model.tables.tables()
+    digest = parameter_digest(network | tables | trainer.optimizer_state())
+    if not collective.same(digest):
+        raise IntegrityError(
+            f"{task.version}: parameters differ between ranks after {progress.step} steps",
+            hint="this is a fault of the exchange, not of your data; nothing was published",
+        )
+    record: dict[str, Any] = {
+        "task_digest": task.digest(),
+        "digest": digest,
+        "steps": progress.step,
+        "rows": task.train.rows * task.training.epochs,
+        "parameters": sum(t.numel() for t in (network | tables).values()),
+        "train_log_loss": progress.loss_sum / max(progress.weight_sum, 1e-12),
+        "loss_curve": progress.curve,
+        "phases": progress.phases,
+        "moved": moved,
+    }
+    seen = _seen(task, trainer, collective) if task.export_snapshot else {}
+    if collective.rank == 0:
+        with store.publish(task.version, record) as folder:
+            save_file({name: tensor.contiguous() for name, tensor in network.items()}, folder / NETWORK)
+            save_file({name: tensor.contiguous() for name, tensor in tables.items()}, folder / TABLES)
+            save_file({name: t.contiguous() for name, t in trainer.optimizer_state().items()}, folder / OPTIMIZER)
+            for entity, present in seen.items():
+                np.save(folder / f"{entity}.npy", tables[_vocabulary(task, entity)].numpy())
+                np.save(folder / f"{entity}_present.npy", present)
+        CheckpointFolder(Path(task.checkpoints), task.digest()).remove()
+    collective.barrier()
+    return record
+
+
+def _vocabulary(task: LevelTask, entity: str) -> str:
+    features = task.feature_set()
+    return features.vocabulary_of[features.user_field if entity == "user" else features.item_field]
+
+
+def _seen(task: LevelTask, trainer: Trainer, collective: Collective) -> dict[str, np.ndarray[Any, Any]]:
+    """Which ids any snapshot up to this one has trained: those with a non-zero Adagrad accumulator."""
+    first = {"user": task.feature_set().user_field, "item": task.feature_set().item_field}
+    accumulators = trainer.sparse.state_dict()
+    present = {}
+    for entity in first:
+        seen = accumulators[_vocabulary(task, entity)].flatten().numpy() > 0
+        # Padding, missing and shared buckets are nobody's history.
+        seen[: 2 + task.feature_set().oov_buckets[_vocabulary(task, entity)]] = False
+        present[entity] = seen
+    return present
+
+
+def parameter_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names and bytes of tensors, in the order of their names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].detach().contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,101 @@
+"""The task of training one level: everything that decides its result, as JSON."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.settings import Settings
+from ecdctr.features import FeatureSet
+
+
+class Files(Settings):
+    """Exact Parquet files of one pinned table version."""
+
+    table: str
+    version: int
+    files: list[tuple[str, int]]
+    """Path and rows of each."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files together."""
+        return sum(rows for _, rows in self.files)
+
+
+class Start(Settings):
+    """What the parameters are before the first step."""
+
+    kind: Literal["scratch", "continue", "warm"]
+    """`continue` takes parameters and optimiser state of the same model; `warm` copies by name with a new optimiser."""
+    artifact: str | None = None
+    version: str | None = None
+    digest: str | None = None
+    batch_norm: Literal["keep", "statistics", "full"] = "keep"
+
+
+class Snapshot(Settings):
+    """One published snapshot of historical embeddings."""
+
+    version: str
+    until_day: int
+    """Days since 1970 of the first day that the snapshot has not seen."""
+    folder: str
+    digest: str
+
+
+class History(Settings):
+    """The snapshots that rows may look up."""
+
+    snapshots: list[Snapshot]
+    count: int
+    """Snapshots a row looks up, newest first."""
+    lookup: Literal["as_of", "latest"]
+    dim: int
+
+
+class LevelTask(Settings):
+    """One level on pinned inputs.
+
+    Two tasks with one digest give the same parameters, bit for bit.
+    """
+
+    version: str
+    level: Literal["tpm", "cpm", "actr"]
+    arm: str
+    features: dict[str, Any]
+    rows: dict[str, int]
+    """Known rows of each vocabulary; a later id is out of vocabulary."""
+    backbone: str
+    options: dict[str, Any]
+    training: TrainingConfig
+    seed: int
+    lanes: int
+    ranks: int
+    start: Start
+    train: Files
+    history: History | None = None
+    export_snapshot: bool = False
+    score: Files | None = None
+    score_dir: str | None = None
+    store: str
+    checkpoints: str
+
+    def feature_set(self) -> FeatureSet:
+        """The sample contract of the task."""
+        tree = dict(self.features)
+        return FeatureSet(**{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])})
+
+    def digest(self) -> str:
+        """SHA-256 over all that decides the parameters; paths of folders are left out."""
+        elsewhere = {
+            "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
+            "start": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
+        }  # fmt: skip
+        tree = self.model_dump_json(exclude=elsewhere)
+        return hashlib.sha256(tree.encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """Where the version will lie."""
+        return Path(self.store) / self.version

@@ -1,0 +1,226 @@
+"""The training loop: steps, exchange, optimiser, checkpoints, and decisions that all ranks take together."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ecdctr.config.schema import TrainingConfig
+from ecdctr.data.batch import Batch
+from ecdctr.distributed.collective import Collective
+from ecdctr.exceptions import TemporaryError, TrainingError
+from ecdctr.models.base import CTRModel
+from ecdctr.training.flat_gradients import FlatGradients
+from ecdctr.training.optimizers import RowwiseAdagrad, merge_touched
+
+LOSS, WEIGHT, STOP = range(3)
+CURVE_POINTS = 200
+
+
+@dataclass
+class Progress:
+    """Where the training stands; what callbacks are told after each step."""
+
+    step: int = 0
+    steps: int = 0
+    loss: float = float("nan")
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+
+
+PHASES = ("input", "forward", "backward", "exchange", "update")
+
+
+class Trainer:
+    """Trains one model on one rank, in step with the others.
+
+    The loss of a step is the sum of weighted binary cross entropies over the global batch divided by its weight, in
+    nats; a rank with an empty local batch takes part with zeros. One all-reduce carries the network's gradients, the
+    loss, the weight and the wish to stop; the embedding rows of the batch are exchanged beside it.
+
+    Args:
+        model: The model, equal on all ranks.
+        collective: The ranks.
+        settings: Learning rates and clipping.
+        seed: Of the dropout masks, which depend on seed, step and rank alone.
+    """
+
+    def __init__(self, model: CTRModel, collective: Collective, settings: TrainingConfig, seed: int) -> None:
+        self.seed = seed
+        self.model = model
+        self.collective = collective
+        self.settings = settings
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.flat = FlatGradients(self.parameters, scalars=3)
+        self.dense = torch.optim.AdamW(
+            self.parameters, lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.sparse = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
+        self.progress = Progress()
+        self._bucket = (0.0, 0.0)
+
+    def fit(
+        self,
+        batches: Iterable[Batch],
+        steps: int,
+        *,
+        stop_requested: Callable[[], bool] = lambda: False,
+        on_step: Callable[[Progress], None] = lambda progress: None,
+        save: Callable[[Progress], None] | None = None,
+    ) -> Progress:
+        """Train on all batches that are left.
+
+        Args:
+            batches: This rank's local batches, from the current step on.
+            steps: Steps of the whole task, equal on all ranks.
+            stop_requested: Asked before each step; one rank's yes stops all after the step.
+            on_step: Told after each step.
+            save: Writes a checkpoint; called every `checkpoint_steps` and before a stop.
+
+        Raises:
+            TrainingError: The loss of a global batch is not finite; raised on all ranks in the same step.
+            TemporaryError: A stop was asked for; the checkpoint is written.
+        """
+        self.model.train()
+        self.progress.steps = steps
+        for batch in self._timed(batches):
+            stop = self._step(batch, stop_requested())
+            on_step(self.progress)
+            due = self.progress.step % self.settings.checkpoint_steps == 0 and self.progress.step < steps
+            if save is not None and (due or stop):
+                save(self.progress)
+            if stop and self.progress.step < steps:
+                raise TemporaryError(
+                    f"stopped at step {self.progress.step} of {steps} as asked", hint="call again to go on from there"
+                )
+        return self.progress
+
+    def _timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        since = time.perf_counter()
+        for batch in batches:
+            self.progress.phases["input"] += time.perf_counter() - since
+            yield batch
+            since = time.perf_counter()
+
+    def _step(self, batch: Batch, stop: bool) -> bool:
+        clock = _Clock(self.progress.phases)
+        self.flat.zero()
+        # Seeded by step, so that a resumed run draws the masks of the unbroken one.
+        torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
+        logits = self.model(batch)
+        loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
+        clock.lap("forward")
+        loss.backward()
+        buffer = self.flat.gather()
+        self.flat.scalars[LOSS] = loss.detach()
+        self.flat.scalars[WEIGHT] = batch.weight.sum()
+        self.flat.scalars[STOP] = float(stop)
+        clock.lap("backward")
+        self.collective.all_reduce_(buffer)
+        total_loss, weight, stops = (float(value) for value in self.flat.scalars)
+        # The reduced loss is the same number everywhere, so every rank raises, or none does.
+        if not _finite(total_loss):
+            raise TrainingError(
+                f"the loss of step {self.progress.step + 1} is {total_loss}, not a finite number",
+                hint="lower the learning rates, set clip_norm, or look for wild values in number features",
+            )
+        scale = 1.0 / max(weight, 1e-12)
+        self.flat.gradients.mul_(scale)
+        ids, gradients = self._exchange_rows(scale)
+        clock.lap("exchange")
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self.dense.step()
+        self.sparse.step(ids, gradients)
+        clock.lap("update")
+        self._account(total_loss, weight)
+        return stops > 0
+
+    def _exchange_rows(self, scale: float) -> tuple[Tensor, Tensor]:
+        ids, gradients = self.model.tables.touched_gradients()
+        ids, gradients = merge_touched(self.collective, ids, gradients)
+        return ids, gradients * scale
+
+    def _account(self, loss_sum: float, weight: float) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.loss = loss_sum / max(weight, 1e-12)
+        progress.loss_sum += loss_sum
+        progress.weight_sum += weight
+        held_loss, held_weight = self._bucket
+        self._bucket = (held_loss + loss_sum, held_weight + weight)
+        if progress.step % max(1, progress.steps // CURVE_POINTS) == 0 or progress.step == progress.steps:
+            progress.curve.append((progress.step, self._bucket[0] / max(self._bucket[1], 1e-12)))
+            self._bucket = (0.0, 0.0)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and record from which an unbroken run can go on bit for bit."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
+        tensors |= {f"table.{name}": tensor for name, tensor in self.model.tables.tables().items()}
+        tensors |= self.optimizer_state()
+        progress = self.progress
+        record = {
+            "loss": progress.loss, "curve": progress.curve, "loss_sum": progress.loss_sum,
+            "weight_sum": progress.weight_sum, "bucket": self._bucket, "phases": progress.phases,
+        }  # fmt: skip
+        return tensors, record
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """State of both optimisers: Adam's moments by parameter name, Adagrad's accumulators by vocabulary."""
+        names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in zip(names, self.parameters, strict=True):
+            for key, value in self.dense.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        return tensors | {f"adagrad.{name}": tensor for name, tensor in self.sparse.state_dict().items()}
+
+    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take over both optimisers' state; tables that have grown since keep fresh accumulators for new rows."""
+        names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        for name, parameter in zip(names, self.parameters, strict=True):
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
+            if keys:
+                self.dense.state[parameter] = {key: tensors[f"adam.{key}.{name}"].clone() for key in keys}
+        self.sparse.load_state_dict(
+            {name.removeprefix("adagrad."): tensor for name, tensor in tensors.items() if name.startswith("adagrad.")}
+        )
+
+    def restore(self, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+        """Go back to what `state` returned at `step`; called on every rank with the same bytes."""
+        self.model.load_network_state(_below(tensors, "network."))
+        for name, table in _below(tensors, "table.").items():
+            self.model.tables.load_table(name, table)
+        self.load_optimizer_state(tensors)
+        progress = self.progress
+        progress.step, progress.loss = step, record["loss"]
+        progress.curve = [(int(at), float(loss)) for at, loss in record["curve"]]
+        progress.loss_sum, progress.weight_sum = record["loss_sum"], record["weight_sum"]
+        progress.phases = dict(record["phases"])
+        self._bucket = (record["bucket"][0], record["bucket"][1])
+
+
+class _Clock:
+    """Adds the time since the last lap to a phase."""
+
+    def __init__(self, phases: dict[str, float]) -> None:
+        self.phases = phases
+        self.since = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.phases[phase] += now - self.since
+        self.since = now
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
