@@ -13,7 +13,13 @@ from ecdctr.config.features import SequenceFeature, VocabularyConfig
 from ecdctr.config.settings import Settings
 
 Level = Literal["tpm", "cpm", "actr"]
-ARMS = ("ecdctr", "ecdctr_no_tpm", "finetune", "target_only")
+
+
+_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
+
+
+def _digest(tree: object) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _safe_name(text: str) -> str:
@@ -170,9 +176,12 @@ class Config(Settings):
         return self.vocabularies.get(name, VocabularyConfig())
 
     def digest(self) -> str:
-        """SHA-256 over all that decides a result: everything but where Spark runs and where files are put."""
-        tree = self.model_dump(mode="json", exclude={"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"})
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        """SHA-256 over all that decides a report: everything but where Spark runs and where files are put."""
+        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS))
+
+    def model_digest(self) -> str:
+        """SHA-256 over all that decides a model: the same less the choice of arms and days."""
+        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"}))
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -1,0 +1,1 @@
+"""One function per job: what a command or a scheduler calls."""

@@ -1,0 +1,194 @@
+"""The three levels: each pins its inputs, trains on the ranks, and hands over a version."""
+
+import datetime as dt
+import json
+import logging
+from typing import Any, Literal
+
+from ecdctr.config.schema import TrainingConfig
+from ecdctr.exceptions import NotReadyError
+from ecdctr.features.feature_set import FeatureSet
+from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.pipelines.arms import Arm
+from ecdctr.pipelines.clock import DAY, day_number
+from ecdctr.pipelines.publish import Publisher, until_day
+from ecdctr.pipelines.workspace import Workspace
+from ecdctr.training.task import Files, History, LevelTask, Snapshot, Start
+
+logger = logging.getLogger(__name__)
+
+Window = tuple[dt.date, dt.date]
+BASE = "base"
+
+
+class Levels:
+    """Trains levels of one configuration.
+
+    Args:
+        workspace: Tables, ledger and ranks.
+        publisher: Takes what was trained.
+    """
+
+    def __init__(self, workspace: Workspace, publisher: Publisher) -> None:
+        self.workspace = workspace
+        self.publisher = publisher
+        self.config = workspace.config
+
+    def tpm(self, date: dt.date) -> LedgerEntry:
+        """A snapshot of historical embeddings from natural rows before `date`."""
+        level = self.config.levels.tpm
+        earlier = [entry for entry in self.publisher.versions("tpm", BASE) if entry.date < date]
+        window = (date - level.window * DAY, date)
+        start = Start(kind="scratch")
+        parents = []
+        if level.continue_previous and earlier and earlier[-1].window_until > window[0]:
+            start = self._start("continue", earlier[-1])
+            window = (earlier[-1].window_until, date)
+            parents = [earlier[-1].version]
+        features = self.workspace.features
+        features = features.only([features.user_field, features.item_field, *level.fields])
+        options = {"embedding_dim": level.embedding_dim, "hidden_units": level.hidden_units}
+        task = self._task("tpm", BASE, date, window, features, "tiny", options, level.training, start, export_snapshot=True)
+        return self._train(task, date, window, parents)
+
+    def cpm(self, date: dt.date, arm: str) -> LedgerEntry:
+        """The ad model's twin on recent natural rows before `date`; `arm` is `history` or `plain`."""
+        level = self.config.levels.cpm
+        window = (date - level.window * DAY, date)
+        history, parents = self._history(date) if arm == "history" else (None, [])
+        task = self._full_task("cpm", arm, date, window, level.training, Start(kind="scratch"), history)
+        return self._train(task, date, window, parents)
+
+    def actr(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
+        """The ad model from rows before `date`, and, with `score`, its predictions for the rows of `date`.
+
+        It goes on from its own yesterday; where a newer CPM version has appeared it starts from that one and replays
+        its window.
+
+        Raises:
+            NotReadyError: No CPM version, no rows in the window.
+        """
+        level = self.config.levels.actr
+        window: Window = (date - level.window * DAY, date)
+        start, parents = Start(kind="scratch"), []
+        cpm = self._newest("cpm", arm.cpm, date) if arm.pretrained else None
+        if arm.pretrained and cpm is None:
+            raise NotReadyError(
+                f"no CPM version ({arm.cpm}) that ends by {date}", hint=f"ecdctr train cpm --date {date}, or ecdctr run"
+            )
+        if cpm is not None:
+            start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
+            parents = [cpm.version]
+        previous = self._newest("actr", arm.name, date - DAY)
+        if previous is not None and previous.window_until > window[0] and set(parents) <= set(previous.parents):
+            start = self._start("continue", previous)
+            parents = [*parents, previous.version]
+            window = (previous.window_until, date)
+        history, snapshots = self._history(date) if arm.history else (None, [])
+        task = self._full_task(
+            "actr", arm.name, date, window, level.training, start, history, score=(date, date + DAY) if score else None
+        )
+        return self._train(task, date, window, [*parents, *snapshots])
+
+    def _newest(self, level: str, arm: str, date: dt.date) -> LedgerEntry | None:
+        found = [entry for entry in self.publisher.versions(level, arm) if entry.window_until <= date]
+        return found[-1] if found else None
+
+    def _start(
+        self, kind: Literal["continue", "warm"], parent: LedgerEntry, batch_norm: Any = "keep"
+    ) -> Start:
+        folder = self.workspace.store.path(parent.artifact)
+        return Start(kind=kind, artifact=str(folder), version=parent.version, digest=parent.digest, batch_norm=batch_norm)
+
+    def _history(self, date: dt.date) -> tuple[History, list[str]]:
+        """Snapshots that rows before or on `date` may look up, oldest first, and their names."""
+        entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
+        if not entries:
+            raise NotReadyError(f"no TPM snapshot that ends by {date}", hint=f"ecdctr train tpm --date {date}, or ecdctr run")
+        snapshots = [
+            Snapshot(
+                version=entry.version, until_day=until_day(entry), digest=entry.digest,
+                folder=str(self.workspace.store.path(entry.artifact)),
+            )
+            for entry in entries
+        ]  # fmt: skip
+        tpm = self.config.levels.tpm
+        history = History(
+            snapshots=snapshots, count=tpm.snapshots, lookup=self.config.transfer.snapshot_lookup, dim=tpm.embedding_dim
+        )
+        return history, [entry.version for entry in entries[-tpm.snapshots :]]
+
+    def _full_task(
+        self,
+        level: Literal["cpm", "actr"],
+        arm: str,
+        date: dt.date,
+        window: Window,
+        training: TrainingConfig,
+        start: Start,
+        history: History | None,
+        score: Window | None = None,
+    ) -> LevelTask:
+        options = self.config.model.model_dump(exclude={"backbone"}) | {
+            "snapshot_pooling": self.config.transfer.snapshot_pooling
+        }
+        return self._task(
+            level, arm, date, window, self.workspace.features, self.config.model.backbone, options, training, start,
+            history=history, score=score,
+        )  # fmt: skip
+
+    def _task(
+        self,
+        level: Literal["tpm", "cpm", "actr"],
+        arm: str,
+        date: dt.date,
+        window: Window,
+        features: FeatureSet,
+        backbone: str,
+        options: dict[str, Any],
+        training: TrainingConfig,
+        start: Start,
+        *,
+        history: History | None = None,
+        score: Window | None = None,
+        export_snapshot: bool = False,
+    ) -> LevelTask:
+        config, workspace = self.config, self.workspace
+        table = "ad_samples" if level == "actr" else "natural_samples"
+        known = workspace.rows_until(date)
+        draft = LevelTask(
+            version="", level=level, arm=arm, features=json.loads(json.dumps(features.__dict__)),
+            rows={name: known[name] for name in features.vocabularies}, backbone=backbone, options=options,
+            training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
+            train=self._files(table, window), history=history, export_snapshot=export_snapshot,
+            score=self._files("ad_samples", score) if score else None, store=str(workspace.store.root), checkpoints="",
+        )  # fmt: skip
+        if draft.train.rows == 0 and start.kind != "continue":
+            raise NotReadyError(
+                f"{table} has no rows in [{window[0]}, {window[1]}), which {level} of {date} trains on",
+                hint="prepare more days, or choose a later date or a longer window",
+            )
+        version = f"{level}-{arm}-{date}-{draft.digest()[:10]}"
+        return draft.model_copy(
+            update={
+                "version": version,
+                "checkpoints": str(workspace.root / "_checkpoints" / version),
+                "score_dir": str(workspace.root / "_staging" / version) if score else None,
+            }
+        )
+
+    def _files(self, table: str, window: Window) -> Files:
+        pinned = self.workspace.pinned(table)
+        first, last = (day.isoformat() for day in window)
+        chosen = [(file.path, file.rows) for file in pinned.files if first <= str(file.event_date) < last]
+        return Files(table=table, version=pinned.version, files=chosen)
+
+    def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:
+        records = self.workspace.call("train_level", task.model_dump(mode="json"), f"{task.level} {task.arm} {date}")
+        record = records[0] | {"peak_rss_bytes": max(item["peak_rss_bytes"] for item in records)}
+        record["window_days"] = day_number(window[1]) - day_number(window[0])
+        logger.info(
+            "%s %s %s: %s rows, %d steps, log loss %.4f, %.1f s",
+            task.level, task.arm, date, f"{record['rows']:,}", record["steps"], record["train_log_loss"], record["seconds"],
+        )  # fmt: skip
+        return self.publisher.add(task, date, window, parents, record)

@@ -1,0 +1,89 @@
+"""Make trained versions known: tables first, one ledger commit last."""
+
+import datetime as dt
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecdctr import __version__
+from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.pipelines.clock import day_number
+from ecdctr.pipelines.workspace import Workspace
+from ecdctr.scoring.predictions import append_predictions
+from ecdctr.scoring.snapshots import append_snapshot
+from ecdctr.training.task import LevelTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that the ranks have written and the ledger does not know yet."""
+
+    task: LevelTask
+    entry: LedgerEntry
+
+
+class Publisher:
+    """Collects trained versions and publishes them together: a Delta commit costs about a second, a day's update less.
+
+    Until the ledger commit, a version is only a folder; a run that is killed before finds it again and adopts it.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.waiting: list[Trained] = []
+
+    def versions(self, level: str, arm: str) -> list[LedgerEntry]:
+        """Versions of this configuration, published or waiting, by date."""
+        config = self.workspace.config
+        published = [
+            entry
+            for entry in self.workspace.ledger.versions(level=level, arm=arm)
+            if entry.config_digest == config.model_digest() and entry.seed == config.seed
+        ]
+        waiting = [t.entry for t in self.waiting if (t.entry.level, t.entry.arm) == (level, arm)]
+        return sorted([*published, *waiting], key=lambda entry: entry.date)
+
+    def add(self, task: LevelTask, date: dt.date, window: tuple[dt.date, dt.date], parents: list[str], record: dict[str, Any]) -> LedgerEntry:
+        """Take a trained version in; it is published by the next `flush`."""
+        config = self.workspace.config
+        tables = {task.train.table: task.train.version}
+        entry = LedgerEntry(
+            version=task.version, level=task.level, arm=task.arm, date=date, window_from=window[0], window_until=window[1],
+            parents=tuple(parents), tables=tables, config_digest=config.model_digest(), code_version=__version__,
+            feature_fingerprint=self.workspace.features.fingerprint(), seed=config.seed, ranks=config.ranks,
+            artifact=task.folder.name, digest=record["digest"], metrics_json=json.dumps(record, sort_keys=True),
+        )  # fmt: skip
+        self.waiting.append(Trained(task, entry))
+        return entry
+
+    def flush(self) -> None:
+        """Write predictions and snapshots of all waiting versions, then one ledger commit that publishes them."""
+        if not self.waiting:
+            return
+        lake = self.workspace.lake
+        for trained in self.waiting:
+            if trained.task.export_snapshot:
+                append_snapshot(lake, trained.task.folder, trained.entry.version, trained.entry.date)
+        scored = {t.entry.version: t for t in self.waiting if t.task.score_dir is not None}
+        if scored:
+            append_predictions(
+                lake,
+                {version: Path(t.task.score_dir or "") for version, t in scored.items()},
+                {version: t.entry.arm for version, t in scored.items()},
+                self.workspace.config.seed,
+            )
+        self.workspace.ledger.commit_versions([trained.entry for trained in self.waiting])
+        for trained in scored.values():
+            shutil.rmtree(trained.task.score_dir or "", ignore_errors=True)
+        logger.info("published %d version(s), the newest is %s", len(self.waiting), self.waiting[-1].entry.version)
+        self.waiting.clear()
+
+
+def until_day(entry: LedgerEntry) -> int:
+    """Days since 1970 of the first day that a version has not seen."""
+    return day_number(entry.window_until)

@@ -1,0 +1,145 @@
+"""What every job works with: the tables, the ledger, the store, and ranks that stay warm between levels."""
+
+import datetime as dt
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ecdctr.artifacts.store import ArtifactStore
+from ecdctr.config import Config
+from ecdctr.distributed.launch import RankSession
+from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
+from ecdctr.exceptions import NotReadyError
+from ecdctr.features.feature_set import FeatureSet, feature_set
+from ecdctr.lake.ledger import Ledger
+from ecdctr.lake.session import spark_session
+from ecdctr.lake.tables import Lake, PinnedFiles
+from ecdctr.pipelines.progress import ProgressView
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+
+class Workspace:
+    """Opened once per command; closes the ranks it has started.
+
+    Args:
+        config: The configuration.
+        spark: A session to use (notebooks); by default one is made or the active one is taken.
+    """
+
+    def __init__(self, config: Config, spark: "SparkSession | None" = None) -> None:
+        self.config = config
+        self._given = spark
+        self._ranks: RankSession | None = None
+        self._pins: dict[str, PinnedFiles] = {}
+        self._marks: HighWaterMarks | None = None
+        self.startup: dict[str, float] = {}
+        self.progress = ProgressView()
+
+    @cached_property
+    def spark(self) -> "SparkSession":
+        """The Spark session."""
+        return self._given or spark_session(self.config.spark, f"ecdctr {self.config.name}")
+
+    @cached_property
+    def root(self) -> Path:
+        """The warehouse folder, absolute, since ranks may run in another working directory."""
+        return self.config.warehouse_dir.absolute()
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The Delta tables."""
+        return Lake(self.spark, self.root)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of published versions."""
+        return Ledger(self.lake)
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The files of published versions."""
+        store = ArtifactStore(self.root / "_artifacts")
+        store.clean()
+        return store
+
+    @cached_property
+    def features(self) -> FeatureSet:
+        """The sample contract."""
+        dataset = self.config.dataset
+        buckets = {name: rules.oov_buckets for name, rules in self.config.vocabularies.items()}
+        return feature_set(dataset, buckets)
+
+    def pinned(self, table: str) -> PinnedFiles:
+        """The exact files of the newest version of a samples table, pinned for the length of the command."""
+        if table not in self._pins:
+            self._pins[table] = self.lake.pin(table)
+        return self._pins[table]
+
+    def forget_pins(self) -> None:
+        """Look at the tables anew; called after they were written."""
+        self._pins.clear()
+        self._marks = None
+
+    def first_day(self, table: str) -> dt.date:
+        """The first day that a samples table has rows of."""
+        files = self.pinned(table).files
+        if not files:
+            raise NotReadyError(f"{table} has no rows", hint="check the config's dataset section, then ecdctr prepare")
+        return min(file.event_date for file in files)
+
+    def rows_until(self, date: dt.date) -> dict[str, int]:
+        """Table rows of each vocabulary as known from days strictly before `date`."""
+        if self._marks is None:
+            self._marks = high_water_marks(self.lake, self.features)
+        return self._marks.rows_until(date)
+
+    def call(self, name: str, payload: dict[str, Any], label: str) -> list[dict[str, Any]]:
+        """Run a task on all ranks, which are started by the first call and stay for the next one."""
+        if self._ranks is None:
+            self._ranks = self._start_ranks()
+        with self.progress.level(label) as on_progress:
+            return self._ranks.call(name, payload, on_progress=on_progress)
+
+    def _start_ranks(self) -> RankSession:
+        config = self.config
+        mailbox = self.root / "_sessions" / str(os.getpid())
+        shutil.rmtree(mailbox, ignore_errors=True)
+        logger.info("starting %d training ranks", config.ranks)
+        session = RankSession(
+            self.spark,
+            config.ranks,
+            mailbox,
+            threads_per_rank=config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks),
+            stall_seconds=config.stall_seconds,
+        )
+        session.__enter__()
+        self.startup = dict(session.startup)
+        return session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+        if self._ranks is not None:
+            self._ranks.__exit__(kind, error, trace)
+            self._ranks = None
+
+
+@contextmanager
+def workspace(config: Config, spark: "SparkSession | None" = None) -> Iterator[Workspace]:
+    """Open a workspace for one command."""
+    with Workspace(config, spark) as opened:
+        yield opened

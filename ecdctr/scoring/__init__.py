@@ -1,0 +1,1 @@
+"""Spark beside the models: predictions and embeddings as tables."""
