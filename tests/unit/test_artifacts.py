@@ -1,0 +1,123 @@
+"""Faults F08–F10, F12: damaged, half-written and foreign artifacts are passed over, never used."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecdctr.artifacts.checkpoints import MARKER, TENSORS, CheckpointFolder
+from ecdctr.artifacts.files import new_folder, write_json
+from ecdctr.artifacts.store import MANIFEST, ArtifactStore
+from ecdctr.exceptions import IntegrityError
+
+pytestmark = pytest.mark.unit
+
+
+def save_two(root: Path) -> CheckpointFolder:
+    folder = CheckpointFolder(root, "task")
+    for step in (10, 20):
+        folder.save(step, {"w": torch.full((4,), float(step))}, {"loss": step / 2})
+    return folder
+
+
+def test_the_newest_whole_checkpoint_wins(tmp_path):
+    step, tensors, record = save_two(tmp_path).latest()
+    assert (step, record) == (20, {"loss": 10.0})
+    assert torch.equal(tensors["w"], torch.full((4,), 20.0))
+
+
+@pytest.mark.parametrize("place", [0, 1, 8, -2, -1])
+def test_a_flipped_byte_anywhere_means_the_checkpoint_before(tmp_path, place):
+    folder = save_two(tmp_path)
+    path = tmp_path / "step-000000020" / TENSORS
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x40
+    path.write_bytes(bytes(data))
+    assert folder.latest()[0] == 10
+
+
+@pytest.mark.parametrize("keep", [0, 1, 50])
+def test_a_truncated_checkpoint_means_the_one_before(tmp_path, keep):
+    folder = save_two(tmp_path)
+    path = tmp_path / "step-000000020" / TENSORS
+    path.write_bytes(path.read_bytes()[:keep])
+    assert folder.latest()[0] == 10
+
+
+@pytest.mark.parametrize("name", [MARKER, TENSORS])
+def test_marker_without_file_and_file_without_marker(tmp_path, name):
+    folder = save_two(tmp_path)
+    (tmp_path / "step-000000020" / name).unlink()
+    assert folder.latest()[0] == 10
+
+
+def test_a_checkpoint_of_another_task_is_passed_over(tmp_path):
+    save_two(tmp_path)
+    assert CheckpointFolder(tmp_path, "another").latest() is None
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    folder = save_two(tmp_path)
+    folder.save(30, {"w": torch.zeros(1)}, {})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000020", "step-000000030"]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    target = tmp_path / "v"
+    with new_folder(target) as folder:
+        (folder / "a").write_text("old")
+
+    def fail():
+        with new_folder(target) as folder:
+            (folder / "a").write_text("new")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_json_refuses_nan_and_leaves_the_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def publish(store: ArtifactStore) -> None:
+    with store.publish("v1", {"steps": 3}) as folder:
+        (folder / "weights").write_bytes(b"1234")
+
+
+def test_a_version_comes_with_its_record(tmp_path):
+    store = ArtifactStore(tmp_path)
+    publish(store)
+    assert store.record("v1") == {"steps": 3}
+    assert store.record("v2") is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "manifest"])
+def test_a_damaged_version_is_named(tmp_path, damage):
+    store = ArtifactStore(tmp_path)
+    publish(store)
+    if damage == "flip":
+        (tmp_path / "v1" / "weights").write_bytes(b"1235")
+    elif damage == "remove":
+        (tmp_path / "v1" / "weights").unlink()
+    else:
+        (tmp_path / "v1" / MANIFEST).write_text("{")
+    with pytest.raises(IntegrityError, match="v1"):
+        store.verify("v1")
+    assert store.record("v1") is None
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    publish(store)
+    (tmp_path / ".tmp-killed").mkdir()
+    store.clean()
+    assert [path.name for path in tmp_path.iterdir()] == ["v1"]
