@@ -1,0 +1,5 @@
+"""`python -m ecdctr`: the command line."""
+
+from ecdctr.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""The whole way on a small world: real Spark, Delta, Petastorm, and two Horovod ranks in processes of their own."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+LEVELS = {
+    "tpm": {"every": "4d", "window": "8d", "training": {"batch_size": 512}},
+    "cpm": {"every": "3d", "window": "6d", "training": {"batch_size": 512}},
+    "actr": {"window": "6d", "training": {"batch_size": 64, "checkpoint_steps": 5}},
+}
+
+
+def write_config(folder: Path) -> Path:
+    tree = yaml.safe_load((ROOT / "conf" / "datasets" / "simulated.yml").read_text())
+    tree["dataset"]["simulator"] |= {"days": 18, "users": 500, "items": 200, "ads": 40}
+    for domain in ("natural", "ads"):
+        tree["dataset"][domain]["path"] = str(folder / "raw" / domain)
+    tree |= {"walk_days": 4, "levels": LEVELS, "warehouse": str(folder / "warehouse"), "runs": str(folder / "runs")}
+    path = folder / "small.yml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def command(config: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ecdctr", *arguments, "--config", str(config), "--json"]
+
+
+def answer(done: "subprocess.CompletedProcess[str]") -> dict:
+    assert done.stdout.strip(), done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def call(config: Path, *arguments: str, timeout: int = 400) -> tuple[int, dict]:
+    done = subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+    return done.returncode, answer(done)
+
+
+def figures(folder: Path) -> dict:
+    """What a report says about models and data; times and names left out."""
+    report = json.loads((folder / "runs" / "small" / "report.json").read_text())
+    daily = [{key: value for key, value in day.items() if key != "model_version"} for day in report["daily"]]
+    losses = {level: [v["train_log_loss"] for v in versions] for level, versions in report["levels"].items()}
+    return {"daily": daily, "pooled": report["pooled"], "losses": losses}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    code, result = call(write_config(folder), "run")
+    assert code == 0, result
+    return folder
+
+
+def test_the_report_follows_the_contract(finished):
+    report = json.loads((finished / "runs" / "small" / "report.json").read_text())
+    assert report["schema_version"] == 1
+    assert report["ranks"] == 2
+    assert len(report["daily"]) == 4
+    assert len(report["levels"]["tpm"]) >= 3
+    assert len(report["levels"]["cpm"]) >= 2
+    assert {"prepare", "tpm", "cpm", "actr", "evaluate", "total"} <= set(report["seconds"])
+    assert report["pooled"]["rows"] == sum(day["rows"] for day in report["daily"])
+    for versions in report["levels"].values():
+        assert all(v["steps"] > 0 and v["peak_rss_bytes"] > 0 for v in versions)
+    page = (finished / "runs" / "small" / "report.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_parent_ends_before_the_day_it_serves(finished):
+    _, listing = call(finished / "small.yml", "models", "list")
+    for row in listing["result"]["versions"]:
+        until = row["window"].strip("[)").split(", ")[1]
+        assert until <= row["date"]
+
+
+def test_a_finished_run_prints_its_table_at_once(finished):
+    since = time.monotonic()
+    code, result = call(finished / "small.yml", "run")
+    assert code == 0
+    assert "ecdctr" in result["result"]["table"]
+    assert time.monotonic() - since < 30
+
+
+def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
+    config = write_config(tmp_path)
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(command(config, "run"), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    store = tmp_path / "warehouse" / "small" / "_artifacts"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and len(list(store.glob("actr-*"))) < 2:
+        time.sleep(0.2)
+    assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+    process.kill()
+    process.wait(30)
+    code, result = call(config, "run")
+    assert code == 0, result
+    assert figures(tmp_path) == figures(finished)
+    _, listing = call(config, "models", "list")
+    names = [row["version"] for row in listing["result"]["versions"]]
+    assert len(names) == len(set(names))
+    days = [(row["level"], row["arm"], row["date"]) for row in listing["result"]["versions"]]
+    assert len(days) == len(set(days))
