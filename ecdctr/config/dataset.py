@@ -23,6 +23,7 @@ class TimeColumn(Settings):
     """The column that says when an impression happened."""
 
     column: str
+    """Its name in the log."""
     unit: TimeUnit = "timestamp"
     """`timestamp`, seconds/milli-/microseconds since 1970 (`s`, `ms`, `us`), `date`, or `day`: a day number."""
     origin: dt.date | None = None
@@ -41,9 +42,12 @@ class Columns(Settings):
     """Names of the columns with a fixed meaning."""
 
     user: str
+    """Who saw it."""
     item: str
+    """What was shown: content or ad."""
     time: TimeColumn
     label: str
+    """Clicked or not: 0 and 1, or false and true."""
     event_id: list[str] = Field(default_factory=list)
     """One column, or those that together make an impression unique; empty: user, item and time do."""
 
@@ -56,17 +60,22 @@ class SideTable(Settings):
     """A table joined to the impressions by a key, for attributes of users or items."""
 
     path: str
+    """File or folder."""
     format: Literal["delta", "parquet", "csv"] = "parquet"
+    """How it is stored."""
     key: str
     """Column of the same name on both sides; one row per key."""
     columns: list[str] = Field(min_length=1)
+    """Columns to take over."""
 
 
 class Source(Settings):
     """One domain's log: a folder or file, or a filter on a table that both domains share."""
 
     path: str
+    """File or folder."""
     format: Literal["delta", "parquet", "csv"] = "parquet"
+    """How it is stored."""
     where: str | None = None
     """Spark SQL condition that picks this domain's rows."""
     columns: Columns | None = None
@@ -78,6 +87,7 @@ class DatasetConfig(Settings):
     """The natural log, the ad log, and what both mean by their columns."""
 
     description: str = ""
+    """One line for the report's reader."""
     natural: Source
     ads: Source
     columns: Columns

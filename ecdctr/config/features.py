@@ -41,6 +41,7 @@ class NumberFeature(Settings):
     kind: Literal["number"]
     name: FeatureName
     source: str | None = None
+    """Column of the log; by default the one named like the feature."""
     transform: Literal["none", "log1p"] = "log1p"
     """`log1p`: sign(x)·ln(1 + |x|)."""
     fill: float = 0.0
@@ -53,7 +54,9 @@ class BucketFeature(Settings):
     kind: Literal["bucket"]
     name: FeatureName
     source: str | None = None
+    """Column of the log; by default the one named like the feature."""
     boundaries: list[float] = Field(min_length=1)
+    """Ascending; a value equal to one belongs to the bucket above it."""
 
     @model_validator(mode="after")
     def _ascending(self) -> "BucketFeature":
@@ -68,6 +71,7 @@ class TimeFeature(Settings):
     kind: Literal["time"]
     name: FeatureName
     part: Literal["hour", "weekday"]
+    """Hour 0 … 23, or weekday 0 (Monday) … 6."""
 
 
 class CrossFeature(Settings):
@@ -76,6 +80,7 @@ class CrossFeature(Settings):
     kind: Literal["cross"]
     name: FeatureName
     sources: list[str] = Field(min_length=2)
+    """Columns of the log whose texts together make the token."""
 
 
 class SequenceFeature(Settings):
@@ -84,6 +89,7 @@ class SequenceFeature(Settings):
     kind: Literal["sequence"]
     name: FeatureName
     length: int = Field(default=20, ge=1, le=5000)
+    """Clicks remembered; shorter histories are padded."""
     domains: list[Literal["natural", "ad"]] = Field(default_factory=lambda: ["natural", "ad"], min_length=1)
     """Whose clicks are remembered."""
     delay_seconds: int = Field(default=0, ge=0)

@@ -24,7 +24,9 @@ This page is written by `python -m ecdctr.config.reference` from the schema; a t
 
 def render() -> str:
     """The reference as Markdown: every key, one line each."""
-    return HEAD + "".join(f"| `{key}` | {kind} | {default} | {text} |\n" for key, kind, default, text in _rows(Config, ""))
+    return HEAD + "".join(
+        f"| `{key}` | {kind} | {default} | {text} |\n" for key, kind, default, text in _rows(Config, "")
+    )
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
@@ -40,7 +42,12 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, 
                 yield from (row for row in _rows(variant, f"{key}[].") if not row[0].endswith((".kind", ".name")))
         elif inner:
             many = get_origin(_plain(field.annotation)) in (list, dict)
-            yield key, "list" if many else "section", "" if field.is_required() or field.default else _default(field), meaning
+            yield (
+                key,
+                "list" if many else "section",
+                "" if field.is_required() or field.default else _default(field),
+                meaning,
+            )
             yield from _rows(inner[0], f"{key}{'[].' if many else '.'}")
         else:
             yield key, _type(field.annotation), _default(field), meaning.replace("|", "\\|")

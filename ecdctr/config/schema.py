@@ -34,7 +34,9 @@ class SparkConfig(Settings):
     master: str = "local[4]"
     """Slots of a local master: the ranks occupy `ranks` of them while training, at least one more must be free."""
     driver_memory: str = "2g"
+    """Heap of the driver's JVM; of everything, with a local master."""
     shuffle_partitions: int = Field(default=4, ge=1)
+    """Tasks of a shuffle before adaptive execution merges them."""
     options: dict[str, str] = Field(default_factory=dict)
     """Further Spark settings, as for `spark-submit --conf`."""
 
@@ -43,7 +45,9 @@ class OptimizerConfig(Settings):
     """Adam for the network, row-wise Adagrad for the embedding tables."""
 
     dense_learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam."""
     sparse_learning_rate: float = Field(default=2e-2, gt=0)
+    """Of row-wise Adagrad."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled, on the network's weights only."""
     clip_norm: float | None = Field(default=None, gt=0)
@@ -56,6 +60,7 @@ class TrainingConfig(OptimizerConfig):
     batch_size: int = Field(default=1024, ge=1)
     """Rows of a step over all ranks together."""
     epochs: int = Field(default=1, ge=1)
+    """A second one over-fits sparse ids."""
     shuffle: bool = True
     """False: rows in the order of their days."""
     checkpoint_steps: int = Field(default=500, ge=1)
@@ -66,13 +71,17 @@ class TpmConfig(Settings):
     """The tiny pre-training model on the long natural log."""
 
     every: Days = 30
+    """Days between two snapshots."""
     window: Days = 180
+    """Days of natural rows that the first snapshot trains on."""
     snapshots: int = Field(default=3, ge=1)
     """How many snapshots a consumer looks up."""
     fields: list[str] = Field(default_factory=list)
     """Key features beside user and item."""
     embedding_dim: int = Field(default=16, ge=1)
+    """Length of the published vectors."""
     hidden_units: list[int] = Field(default_factory=lambda: [32, 16])
+    """Of its MLP."""
     continue_previous: bool = True
     """A snapshot goes on from the one before, on the days since; else it starts anew on its whole window."""
     training: TrainingConfig = TrainingConfig()
@@ -82,7 +91,9 @@ class CpmConfig(Settings):
     """The complete pre-training model on the recent natural log."""
 
     every: Days = 7
+    """Days between two versions."""
     window: Days = 30
+    """Days of natural rows that a version trains on."""
     training: TrainingConfig = TrainingConfig()
 
 
@@ -90,7 +101,9 @@ class ActrConfig(Settings):
     """The ad model."""
 
     every: Days = 1
+    """Always one day."""
     window: Days = 30
+    """Days of ads that are replayed when a new CPM version appears."""
     training: TrainingConfig = TrainingConfig(batch_size=256)
 
     @model_validator(mode="after")
@@ -112,14 +125,21 @@ class ModelConfig(Settings):
     """The structure that CPM and A-CTR share."""
 
     backbone: Literal["dcnv2"] = "dcnv2"
+    """Cross network, target attention over the click history, MLP."""
     embedding_dim: int = Field(default=16, ge=1)
+    """Length of every field's vector."""
     cross_layers: int = Field(default=2, ge=1)
+    """Order of explicit interactions, less one."""
     cross_rank: int | None = Field(default=None, ge=1)
     """Low-rank cross matrices of this rank; none: full matrices."""
     hidden_units: list[int] = Field(default_factory=lambda: [128, 64], min_length=1)
+    """Of the MLP."""
     attention_hidden_units: list[int] = Field(default_factory=lambda: [32])
+    """Of the target attention's scoring network."""
     batch_norm: bool = True
+    """In the MLP, with statistics of the global batch."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """In the MLP."""
 
 
 class TransferConfig(Settings):
@@ -130,6 +150,7 @@ class TransferConfig(Settings):
     snapshot_lookup: Literal["as_of", "latest"] = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
     snapshot_pooling: Literal["attention", "mean"] = "attention"
+    """How the snapshots of one id become one vector: self-attention then mean, or the mean alone."""
 
 
 class Config(Settings):
@@ -140,8 +161,11 @@ class Config(Settings):
     warehouse: Path = Path("warehouse")
     """Folder of all warehouses; the tables lie under `warehouse/NAME`."""
     runs: Path = Path("runs")
+    """Folder of all runs; reports lie under `runs/NAME`."""
     seed: int = Field(default=1, ge=0)
+    """Of parameters, order of rows, dropout and bootstrap."""
     ranks: int = Field(default=2, ge=1)
+    """Training processes."""
     lanes: int = Field(default=4, ge=1)
     """Files per day of samples, dealt to the ranks; loss curves are equal for all ranks that divide it."""
     threads_per_rank: int = Field(default=0, ge=0)
@@ -153,6 +177,7 @@ class Config(Settings):
     arms: list[Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]] = Field(
         default_factory=lambda: ["ecdctr", "target_only"], min_length=1
     )
+    """Ways to train the ad model; the first one is the report's, `target_only` what it is compared with."""
     dataset: DatasetConfig
     vocabularies: dict[str, VocabularyConfig] = Field(default_factory=dict)
     """By vocabulary name; others take `VocabularyConfig`'s defaults."""

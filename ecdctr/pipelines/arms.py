@@ -32,7 +32,13 @@ ARMS = {
     for arm in (
         Arm("ecdctr", pretrained=True, history=True, title="E-CDCTR: all three levels"),
         Arm("ecdctr_no_tpm", pretrained=True, history=False, title="E-CDCTR without the long-term level"),
-        Arm("finetune", pretrained=True, history=False, batch_norm="keep", title="Pre-train on natural content, fine-tune"),
+        Arm(
+            "finetune",
+            pretrained=True,
+            history=False,
+            batch_norm="keep",
+            title="Pre-train on natural content, fine-tune",
+        ),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
     )
 }

@@ -12,7 +12,9 @@ def is_due(date: dt.date, every: int, done: Collection[dt.date]) -> bool:
     return not any(date - every * DAY < earlier <= date for earlier in done)
 
 
-def snapshot_dates(date: dt.date, every: int, count: int, done: Collection[dt.date], first_day: dt.date) -> list[dt.date]:
+def snapshot_dates(
+    date: dt.date, every: int, count: int, done: Collection[dt.date], first_day: dt.date
+) -> list[dt.date]:
     """Dates of the TPM snapshots that are due at `date`, oldest first.
 
     Where no snapshot exists, the `count - 1` earlier ones are made as well, as far as the log reaches: a consumer

@@ -37,7 +37,9 @@ class Walk:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("tpm", "cpm", "actr"), 0.0))
 
 
-def walk_window(config: Config, workspace: Workspace, since: dt.date | None, until: dt.date | None) -> tuple[dt.date, dt.date]:
+def walk_window(
+    config: Config, workspace: Workspace, since: dt.date | None, until: dt.date | None
+) -> tuple[dt.date, dt.date]:
     """The days to walk: as asked, by default the last `walk_days` of the ad log.
 
     Raises:

@@ -55,7 +55,8 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
     missing = sorted(set(arms) - set(frame["arm"]))
     if missing:
         raise NotReadyError(
-            f"no predictions of {', '.join(missing)} in [{since}, {until})", hint=f"ecdctr run --from {since} --until {until}"
+            f"no predictions of {', '.join(missing)} in [{since}, {until})",
+            hint=f"ecdctr run --from {since} --until {until}",
         )
     return frame
 

@@ -48,7 +48,9 @@ class Levels:
         features = self.workspace.features
         features = features.only([features.user_field, features.item_field, *level.fields])
         options = {"embedding_dim": level.embedding_dim, "hidden_units": level.hidden_units}
-        task = self._task("tpm", BASE, date, window, features, "tiny", options, level.training, start, export_snapshot=True)
+        task = self._task(
+            "tpm", BASE, date, window, features, "tiny", options, level.training, start, export_snapshot=True
+        )
         return self._train(task, date, window, parents)
 
     def cpm(self, date: dt.date, arm: str) -> LedgerEntry:
@@ -94,17 +96,19 @@ class Levels:
         found = [entry for entry in self.publisher.versions(level, arm) if entry.window_until <= date]
         return found[-1] if found else None
 
-    def _start(
-        self, kind: Literal["continue", "warm"], parent: LedgerEntry, batch_norm: Any = "keep"
-    ) -> Start:
+    def _start(self, kind: Literal["continue", "warm"], parent: LedgerEntry, batch_norm: Any = "keep") -> Start:
         folder = self.workspace.store.path(parent.artifact)
-        return Start(kind=kind, artifact=str(folder), version=parent.version, digest=parent.digest, batch_norm=batch_norm)
+        return Start(
+            kind=kind, artifact=str(folder), version=parent.version, digest=parent.digest, batch_norm=batch_norm
+        )
 
     def _history(self, date: dt.date) -> tuple[History, list[str]]:
         """Snapshots that rows before or on `date` may look up, oldest first, and their names."""
         entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
         if not entries:
-            raise NotReadyError(f"no TPM snapshot that ends by {date}", hint=f"ecdctr train tpm --date {date}, or ecdctr run")
+            raise NotReadyError(
+                f"no TPM snapshot that ends by {date}", hint=f"ecdctr train tpm --date {date}, or ecdctr run"
+            )
         snapshots = [
             Snapshot(
                 version=entry.version, until_day=until_day(entry), digest=entry.digest,

@@ -36,11 +36,15 @@ def popularity_auc(workspace: "Workspace", since: dt.date, until: dt.date) -> fl
         items, label = table["item_id"].to_numpy(), table["label"].to_numpy().astype(np.float64)
         if day >= since.isoformat():
             rate = sum(clicks.values()) / max(sum(shown.values()), 1.0)
-            score = {item: (clicks[item] + PRIOR_IMPRESSIONS * rate) / (shown[item] + PRIOR_IMPRESSIONS) for item in shown}
+            score = {
+                item: (clicks[item] + PRIOR_IMPRESSIONS * rate) / (shown[item] + PRIOR_IMPRESSIONS) for item in shown
+            }
             labels.append(label)
             scores.append(np.array([score.get(int(item), rate) for item in items]))
         counts = table.group_by("item_id").aggregate([("label", "sum"), ("label", "count")])
-        for item, clicked, total in zip(*(pc.cast(counts[name], pa.float64()).to_pylist() for name in counts.column_names), strict=True):
+        for item, clicked, total in zip(
+            *(pc.cast(counts[name], pa.float64()).to_pylist() for name in counts.column_names), strict=True
+        ):
             clicks[int(item)] = clicks.get(int(item), 0.0) + clicked
             shown[int(item)] = shown.get(int(item), 0.0) + total
     return auc(np.concatenate(labels), np.concatenate(scores)) if labels else None

@@ -48,7 +48,14 @@ class Publisher:
         waiting = [t.entry for t in self.waiting if (t.entry.level, t.entry.arm) == (level, arm)]
         return sorted([*published, *waiting], key=lambda entry: entry.date)
 
-    def add(self, task: LevelTask, date: dt.date, window: tuple[dt.date, dt.date], parents: list[str], record: dict[str, Any]) -> LedgerEntry:
+    def add(
+        self,
+        task: LevelTask,
+        date: dt.date,
+        window: tuple[dt.date, dt.date],
+        parents: list[str],
+        record: dict[str, Any],
+    ) -> LedgerEntry:
         """Take a trained version in; it is published by the next `flush`."""
         config = self.workspace.config
         tables = {task.train.table: task.train.version}

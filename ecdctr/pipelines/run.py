@@ -57,7 +57,9 @@ def run_all(
         prepare_tables(opened, until)
         prepared = time.perf_counter()
         window = walk_window(config, opened, since, until)
-        logger.info("walking the ad days %s … %s with %d ranks", window[0], window[1] - dt.timedelta(days=1), config.ranks)
+        logger.info(
+            "walking the ad days %s … %s with %d ranks", window[0], window[1] - dt.timedelta(days=1), config.ranks
+        )
         done = walk(opened, *window)
         walked = time.perf_counter()
         evaluation = evaluate(opened, *window)

@@ -46,6 +46,8 @@ def train_one(workspace: Workspace, level: str, date: dt.date) -> dict[str, Any]
         days = {str(file.event_date) for file in workspace.pinned("ad_samples").files}
         made += [levels.actr(date, arm, score=date.isoformat() in days) for arm in arms if missing(arm.name)]
     if not made:
-        raise AlreadyDone(f"{level} of {date} is published", hint=f"see ecdctr models list; the next day is {date + DAY}")
+        raise AlreadyDone(
+            f"{level} of {date} is published", hint=f"see ecdctr models list; the next day is {date + DAY}"
+        )
     publisher.flush()
     return {"versions": [entry.version for entry in made], "digests": [entry.digest for entry in made]}

@@ -58,7 +58,7 @@ class Workspace:
     @cached_property
     def lake(self) -> Lake:
         """The Delta tables."""
-        return Lake(self.spark, self.root)
+        return Lake(lambda: self.spark, self.root)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -102,6 +102,12 @@ class Workspace:
         if self._marks is None:
             self._marks = high_water_marks(self.lake, self.features)
         return self._marks.rows_until(date)
+
+    def count_entities(self) -> dict[str, int]:
+        """Distinct users and items of both domains' clean impressions."""
+        both = [self.lake.read(f"{domain}_impressions").select("user_id", "item_id") for domain in ("natural", "ad")]
+        row = both[0].unionByName(both[1]).selectExpr("count(DISTINCT user_id) users", "count(DISTINCT item_id) items")
+        return row.collect()[0].asDict()
 
     def call(self, name: str, payload: dict[str, Any], label: str) -> list[dict[str, Any]]:
         """Run a task on all ranks, which are started by the first call and stay for the next one."""
