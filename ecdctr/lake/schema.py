@@ -1,0 +1,180 @@
+"""Every table of the warehouse: columns, types, nullability, comments, partition, constraints (docs/tables.md)."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; `type` is a Spark SQL type."""
+
+    name: str
+    type: str
+    comment: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table.
+
+    Attributes:
+        name: Folder under the warehouse.
+        comment: What one row is.
+        columns: The fixed columns; impressions and samples have further ones by configuration.
+        partition: Column that the files are divided by.
+        checks: Delta CHECK constraints, by name: conditions that every row must meet.
+    """
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    partition: str | None = None
+    checks: dict[str, str] = field(default_factory=dict)
+
+
+DOMAINS = ("natural", "ad")
+
+_EVENT_ID = Column("event_id", "string", "identity of the impression")
+_EVENT_DATE = Column("event_date", "date", "day of the impression on the data set's clock")
+
+
+def _impressions(domain: str) -> TableSpec:
+    return TableSpec(
+        name=f"{domain}_impressions",
+        comment=f"clean {domain} impressions: checked, labelled, each once",
+        columns=(
+            _EVENT_ID,
+            Column("user_id", "string", "the user, as text"),
+            Column("item_id", "string", "the item shown, as text"),
+            Column("event_time", "timestamp", "when it was shown (UTC)"),
+            _EVENT_DATE,
+            Column("label", "int", "1 clicked, 0 not"),
+        ),
+        partition="event_date",
+        checks={
+            "label_is_binary": "label IN (0, 1)",
+            "ids_are_not_empty": "event_id <> '' AND user_id <> '' AND item_id <> ''",
+        },
+    )
+
+
+def _samples(domain: str) -> TableSpec:
+    return TableSpec(
+        name=f"{domain}_samples",
+        comment=f"encoded {domain} impressions, ready to train on; rows shuffled within a day",
+        columns=(
+            _EVENT_ID,
+            Column("user", "string", "the user, as text, for metrics per user"),
+            _EVENT_DATE,
+            Column("day", "int", "days from 1970-01-01 to event_date"),
+            Column("label", "float", "1 clicked, 0 not"),
+            Column("weight", "float", "weight of the row in the loss"),
+        ),
+        partition="event_date",
+        checks={"label_is_binary": "label IN (0, 1)", "weight_is_positive": "weight > 0"},
+    )
+
+
+_TABLES = (
+    *(_impressions(domain) for domain in DOMAINS),
+    TableSpec(
+        name="quarantine",
+        comment="rows that broke the input contract, each once",
+        columns=(
+            Column("row_id", "string", "SHA-256 of domain, reason and row"),
+            Column("domain", "string", "natural or ad"),
+            Column("reason", "string", "the check that the row failed"),
+            Column("row", "string", "the row as JSON"),
+            Column("event_date", "date", "day of the row, where its time could be read", nullable=True),
+            Column("found_at", "timestamp", "when the row was put here (UTC)"),
+        ),
+    ),
+    TableSpec(
+        name="vocabulary",
+        comment="tokens with an embedding of their own; rows are only ever added",
+        columns=(
+            Column("field", "string", "the vocabulary, shared by all features that name it"),
+            Column("token", "string", "the value as text"),
+            Column("id", "bigint", "its id, never reused"),
+            Column("first_seen", "date", "first day with the token"),
+            Column("last_seen", "date", "last day with the token, as of its admission"),
+            Column("count", "bigint", "impressions with the token up to and including the day of admission"),
+            Column("admitted", "date", "day from which samples carry the id"),
+        ),
+        partition="field",
+        checks={"id_belongs_to_a_token": "id >= 3", "seen_before_admitted": "first_seen <= admitted"},
+    ),
+    *(_samples(domain) for domain in DOMAINS),
+    TableSpec(
+        name="tpm_embeddings",
+        comment="historical embeddings: one vector per user or item and snapshot",
+        columns=(
+            Column("entity", "string", "user or item"),
+            Column("id", "bigint", "id in the entity's vocabulary"),
+            Column("snapshot", "date", "first day that the snapshot has not seen"),
+            Column("vector", "array<float>", "the embedding"),
+            Column("model_version", "string", "the TPM version"),
+        ),
+        partition="snapshot",
+        checks={"entity_is_known": "entity IN ('user', 'item')"},
+    ),
+    TableSpec(
+        name="serving_embeddings",
+        comment="pooled historical embeddings: one vector per user or item and serving version",
+        columns=(
+            Column("entity", "string", "user or item"),
+            Column("id", "bigint", "id in the entity's vocabulary"),
+            Column("vector", "array<float>", "pooled over the snapshots"),
+            Column("model_version", "string", "the A-CTR version"),
+        ),
+        partition="model_version",
+        checks={"entity_is_known": "entity IN ('user', 'item')"},
+    ),
+    TableSpec(
+        name="predictions",
+        comment="scores of the ad model for days it had not been trained on",
+        columns=(
+            _EVENT_ID,
+            _EVENT_DATE,
+            Column("user_id", "string", "the user, as text"),
+            Column("label", "int", "1 clicked, 0 not"),
+            Column("probability", "double", "predicted click probability"),
+            Column("model_version", "string", "version that scored"),
+            Column("arm", "string", "way of training, see `compare`"),
+            Column("seed", "bigint", "seed of the run"),
+        ),
+        partition="event_date",
+        checks={"label_is_binary": "label IN (0, 1)", "probability_is_one": "probability BETWEEN 0 AND 1"},
+    ),
+    TableSpec(
+        name="ledger",
+        comment="published versions and alias changes, in order; a version exists when it stands here",
+        columns=(
+            Column("seq", "bigint", "place in the order, from 1"),
+            Column("kind", "string", "version or alias"),
+            Column("version", "string", "the version's name"),
+            Column("alias", "string", "the alias that now points to the version", nullable=True),
+            Column("level", "string", "tpm, cpm or actr", nullable=True),
+            Column("arm", "string", "way of training", nullable=True),
+            Column("date", "date", "the logical date: first day not seen", nullable=True),
+            Column("window_from", "date", "first day trained on", nullable=True),
+            Column("window_until", "date", "first day after those trained on", nullable=True),
+            Column("parents", "array<string>", "versions it was made from", nullable=True),
+            Column("tables", "map<string,bigint>", "table versions it was trained on", nullable=True),
+            Column("config_digest", "string", "SHA-256 of the configuration", nullable=True),
+            Column("code_version", "string", "version of this package", nullable=True),
+            Column("feature_fingerprint", "string", "SHA-256 of the sample contract", nullable=True),
+            Column("seed", "bigint", "seed of the run", nullable=True),
+            Column("ranks", "int", "training processes", nullable=True),
+            Column("artifact", "string", "folder in the artifact store", nullable=True),
+            Column("digest", "string", "SHA-256 of all parameters", nullable=True),
+            Column("metrics_json", "string", "what the training recorded", nullable=True),
+            Column("committed_at", "timestamp", "when it was published (UTC)"),
+            Column("writer", "string", "random name of the commit, by which its writer knows it again"),
+        ),
+        checks={"kind_is_known": "kind IN ('version', 'alias')", "seq_starts_at_one": "seq >= 1"},
+    ),
+)
+
+TABLES = {table.name: table for table in _TABLES}
+"""All tables by name."""

@@ -1,0 +1,144 @@
+"""The Spark session: one per process, with Delta, quick to start."""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyspark
+from delta import configure_spark_with_delta_pip
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from ecdctr.config.schema import SparkConfig
+from ecdctr.exceptions import ConfigError, NotReadyError
+from ecdctr.lake.jars import delta_jars
+
+logger = logging.getLogger(__name__)
+
+EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+SUBMITTED = "PYSPARK_GATEWAY_PORT"
+"""Set by spark-submit, which has started the JVM already: its master, memory and jars stand."""
+QUIET_LOG = """rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+logger.executor.name = org.apache.spark.executor.Executor
+logger.executor.level = off
+logger.tasks.name = org.apache.spark.scheduler.TaskSetManager
+logger.tasks.level = off
+logger.writer.name = org.apache.spark.sql.delta.files.DeltaFileFormatWriter
+logger.writer.level = off
+logger.util.name = org.apache.spark.util.Utils
+logger.util.level = off
+"""
+"""A failed task's error reaches the caller as an exception; its stack traces on stderr would only bury the message."""
+
+
+def spark_session(settings: SparkConfig, app_name: str) -> SparkSession:
+    """The active session where there is one, else a new one.
+
+    Args:
+        settings: Master, memory and further options; under spark-submit what was submitted comes first.
+        app_name: Shown in Spark's own tools.
+
+    Raises:
+        ConfigError: The active session, or what was submitted, lacks Delta.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return _with_delta(active)
+    submitted = SUBMITTED in os.environ
+    wanted = _options(settings, submitted) | settings.options
+    builder = SparkSession.builder.appName(app_name)
+    if submitted:
+        SparkContext._ensure_initialized()
+        given = {key for key, _ in SparkConf().getAll()}
+        wanted = {key: value for key, value in wanted.items() if key not in given}
+    for key, value in wanted.items():
+        builder = builder.config(key, value)
+    if not submitted and "spark.jars" not in wanted:
+        builder = configure_spark_with_delta_pip(builder)
+    if not submitted:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return _with_delta(session)
+
+
+def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
+    options = {
+        "spark.sql.extensions": EXTENSION,
+        "spark.sql.catalog.spark_catalog": CATALOG,
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+        "spark.sql.adaptive.enabled": "true",
+        # A lost rank must end the training, not be started again into a ring that has gone on without it.
+        "spark.task.maxFailures": "1",
+        "spark.speculation": "false",
+        "spark.dynamicAllocation.enabled": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # A file of samples is one row group: the unit that readers shard by.
+        "spark.hadoop.parquet.block.size": str(512 * 2**20),
+        # Logs of these tables are small; Delta's default of 50 tasks to read one costs more than the reading.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.databricks.delta.stalenessLimit": "0",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(settings.shuffle_partitions),
+    }
+    if submitted:
+        return options
+    options |= {"spark.master": settings.master, "spark.driver.memory": settings.driver_memory}
+    log = _quiet_log().as_uri()
+    options["spark.driver.extraJavaOptions"] = f"-XX:+UseSerialGC -Dlog4j2.configurationFile={log}"
+    if settings.master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    try:
+        options["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
+    except NotReadyError as error:
+        logger.info("%s; Spark fetches them", error.message)
+    return options
+
+
+def _quiet_log() -> Path:
+    """Log settings that keep the JVM silent from its first moment, when `setLogLevel` cannot reach it yet."""
+    path = Path(tempfile.gettempdir()) / f"ecdctr-log4j2-{os.getuid()}.properties"
+    if not path.exists() or path.read_text() != QUIET_LOG:
+        path.write_text(QUIET_LOG)
+    return path
+
+
+def _with_delta(session: SparkSession) -> SparkSession:
+    extensions = session.conf.get("spark.sql.extensions", "") or ""
+    if EXTENSION not in extensions or not _has_delta_jars(session):
+        raise ConfigError(
+            f"the Spark session {session.sparkContext.appName!r} has no Delta Lake",
+            hint="stop it, or start it with --packages io.delta:delta-spark_2.13:4.0.1 "
+            f"--conf spark.sql.extensions={EXTENSION} --conf spark.sql.catalog.spark_catalog={CATALOG} "
+            f"(Spark {pyspark.__version__})",
+        )
+    if session.conf.get("spark.sql.session.timeZone") != "UTC":
+        logger.info("setting the Spark session's time zone to UTC")
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+    return session
+
+
+def _has_delta_jars(session: SparkSession) -> bool:
+    jvm: Any = session.sparkContext._jvm
+    try:
+        jvm.java.lang.Class.forName(CATALOG, False, jvm.Thread.currentThread().getContextClassLoader())
+    except Py4JError:
+        return False
+    return True
