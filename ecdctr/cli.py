@@ -51,10 +51,18 @@ def _day(text: str | None, option: str) -> dt.date | None:
         raise InputError(f"{option} {text!r} is no day", hint="write YYYY-MM-DD, for example 2024-02-01") from error
 
 
-def _run(command: str, as_json: bool, action: Callable[[], dict[str, Any]], text: Callable[[dict[str, Any]], str]) -> None:
+def _run(
+    command: str, as_json: bool, action: Callable[[], dict[str, Any]], text: Callable[[dict[str, Any]], str]
+) -> None:
     """Run one command's pipeline function and leave with the contract's exit code."""
     log.configure()
-    answer: dict[str, Any] = {"status": "ok", "command": command, "run_id": uuid.uuid4().hex[:12], "result": {}, "error": None}
+    answer: dict[str, Any] = {
+        "status": "ok",
+        "command": command,
+        "run_id": uuid.uuid4().hex[:12],
+        "result": {},
+        "error": None,
+    }
     code = 0
     try:
         answer["result"] = action()
@@ -65,8 +73,11 @@ def _run(command: str, as_json: bool, action: Callable[[], dict[str, Any]], text
         logger.log(logging.INFO if code == AlreadyDone.exit_code else logging.ERROR, "%s", error)
     except KeyboardInterrupt:
         code = 75
-        answer |= {"status": "error", "error": {"type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on"}}
-        logger.error("interrupted; call again to go on")  # noqa: TRY400 - the user knows where
+        answer |= {
+            "status": "error",
+            "error": {"type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on"},
+        }
+        logger.error("interrupted; call again to go on")
     except Exception as error:
         code = 1
         answer |= {"status": "error", "error": {"type": type(error).__name__, "message": str(error), "hint": None}}
@@ -90,7 +101,8 @@ def _config(path: Path, overrides: list[str] | None) -> Config:
 
 @app.command()
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out Spark and the ranks.")] = False, as_json: Json = False
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out Spark and the ranks.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check the machine, versions, Spark, Delta and a 2-rank all-reduce.
 
@@ -102,7 +114,13 @@ def doctor(
 
         checks = diagnose(full=not quick)
         for check in checks:
-            logger.log(logging.INFO if check.ok else logging.ERROR, "%-4s %-18s %s", "ok" if check.ok else "BAD", check.name, check.detail)
+            logger.log(
+                logging.INFO if check.ok else logging.ERROR,
+                "%-4s %-18s %s",
+                "ok" if check.ok else "BAD",
+                check.name,
+                check.detail,
+            )
         bad = [check for check in checks if not check.ok]
         if bad:
             raise InputError(
@@ -229,7 +247,12 @@ def evaluate(
         with workspace(settings) as opened:
             window = walk_window(settings, opened, _day(since, "--from"), _day(until, "--until"))
             found = metrics(opened, *window)
-        return {"from": str(window[0]), "until": str(window[1]), "pooled": found.pooled, "differences": found.differences}
+        return {
+            "from": str(window[0]),
+            "until": str(window[1]),
+            "pooled": found.pooled,
+            "differences": found.differences,
+        }
 
     _run("evaluate", as_json, action, lambda result: json.dumps(result, indent=1))
 
@@ -252,7 +275,9 @@ def models_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
 
 
 @models.command("show")
-def models_show(version: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False) -> None:
+def models_show(
+    version: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
+) -> None:
     """One version: parents, window, tables, figures.
 
     Example: `ecdctr models show actr-ecdctr-2024-02-01-0123456789`
@@ -286,7 +311,9 @@ def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
 
 
 @tables.command("show")
-def tables_show(name: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False) -> None:
+def tables_show(
+    name: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
+) -> None:
     """One table: its columns with their meaning, and its days.
 
     Example: `ecdctr tables show ad_samples`

@@ -41,7 +41,12 @@ class CheckpointFolder:
         try:
             with new_folder(self.root / f"step-{step:09d}") as folder:
                 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-                marker = {"task": self.task_digest, "step": step, "digest": digest_file(folder / TENSORS), "record": record}
+                marker = {
+                    "task": self.task_digest,
+                    "step": step,
+                    "digest": digest_file(folder / TENSORS),
+                    "record": record,
+                }
                 write_json(folder / MARKER, marker)
         except OSError as error:
             raise EcdctrError(
@@ -57,7 +62,9 @@ class CheckpointFolder:
             try:
                 marker = json.loads((folder / MARKER).read_text())
                 if marker["task"] != self.task_digest:
-                    logger.warning("checkpoint %s belongs to another task, config or world size; passed over", folder.name)
+                    logger.warning(
+                        "checkpoint %s belongs to another task, config or world size; passed over", folder.name
+                    )
                     continue
                 if digest_file(folder / TENSORS) != marker["digest"]:
                     raise ValueError("its tensors differ from the recorded digest")

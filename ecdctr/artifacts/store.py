@@ -40,7 +40,9 @@ class ArtifactStore:
         """
         with new_folder(self.path(version)) as folder:
             yield folder
-            files = {str(file.relative_to(folder)): digest_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+            files = {
+                str(file.relative_to(folder)): digest_file(file) for file in sorted(folder.rglob("*")) if file.is_file()
+            }
             write_json(folder / MANIFEST, {"files": files, "record": record})
 
     def record(self, version: str) -> dict[str, Any] | None:

@@ -63,7 +63,9 @@ def _expand(value: Any, where: str) -> Any:
         name = found[1]
         text = os.environ.get(name) or _VARIABLE_DEFAULTS.get(name)
         if text is None:
-            raise ConfigError(f"{where}: the environment has no variable {name}", hint=f"set {name} or write the path out")
+            raise ConfigError(
+                f"{where}: the environment has no variable {name}", hint=f"set {name} or write the path out"
+            )
         return text
 
     return _VARIABLE.sub(replace, value)
@@ -107,7 +109,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     elif path.is_file():
         files = [path]
     else:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
+        near = difflib.get_close_matches(
+            path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        )
         raise ConfigError(
             f"configuration {path} does not exist",
             hint=f"did you mean {path.parent / near[0]}?" if near else "give an existing YAML file or folder",
@@ -126,9 +130,7 @@ def _validate(tree: dict[str, Any], origin: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         lines = [_describe(item) for item in error.errors(include_url=False)]
-        raise ConfigError(
-            f"{origin}: " + "; ".join(lines), hint="every key is described in conf/README.md"
-        ) from error
+        raise ConfigError(f"{origin}: " + "; ".join(lines), hint="every key is described in conf/README.md") from error
 
 
 def _describe(item: Any) -> str:
@@ -140,7 +142,11 @@ def _describe(item: Any) -> str:
     if item["type"] == "missing":
         return f"key {where} is required and missing"
     message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict | list) or message.startswith(repr(item["input"])) else f", found {item['input']!r}"
+    shown = (
+        ""
+        if isinstance(item["input"], dict | list) or message.startswith(repr(item["input"]))
+        else f", found {item['input']!r}"
+    )
     return f"{where}: {message}{shown}"
 
 

@@ -108,7 +108,7 @@ def feature_set(dataset: DatasetConfig, oov_buckets: dict[str, int]) -> FeatureS
         # Fixed values are ids 2 … 1 + size: their token is the value itself, so no bucket stands before them.
         fixed_rows={name: 2 + size for name, size in fixed.items()},
         oov_buckets=buckets,
-        attention={name: ITEM for name in sequences},
+        attention=dict.fromkeys(sequences, ITEM),
     )
 
 

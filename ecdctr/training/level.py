@@ -184,7 +184,12 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
         elapsed = max(time.perf_counter() - since, 1e-9)
         done = (progress.step - step) * task.training.batch_size
         signals.report(
-            {"step": progress.step, "steps": progress.steps, "loss": progress.loss, "samples_per_second": done / elapsed}
+            {
+                "step": progress.step,
+                "steps": progress.steps,
+                "loss": progress.loss,
+                "samples_per_second": done / elapsed,
+            }
         )
 
     return trainer.fit(

@@ -84,7 +84,9 @@ class LevelTask(Settings):
     def feature_set(self) -> FeatureSet:
         """The sample contract of the task."""
         tree = dict(self.features)
-        return FeatureSet(**{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])})
+        return FeatureSet(
+            **{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])}
+        )
 
     def digest(self) -> str:
         """SHA-256 over all that decides the parameters; paths of folders are left out."""

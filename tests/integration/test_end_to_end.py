@@ -40,7 +40,9 @@ def answer(done: "subprocess.CompletedProcess[str]") -> dict:
 
 
 def call(config: Path, *arguments: str, timeout: int = 400) -> tuple[int, dict]:
-    done = subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command(config, *arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False
+    )
     return done.returncode, answer(done)
 
 
