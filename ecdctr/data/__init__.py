@@ -1,0 +1,1 @@
+"""Exact Parquet files in, batches of tensors out."""

@@ -1,0 +1,112 @@
+"""Which rows of which files every step takes, known before training starts and whatever the number of ranks.
+
+Files are dealt to lanes. At step t of T = ceil(N / B) lane l gives its rows [floor(n_l t B / N), floor(n_l (t+1) B / N)),
+at the last step all that is left. Rank r of R owns the lanes l with l mod R = r. So all ranks take T steps, no row is
+lost or doubled, and the rows of a step over all ranks do not depend on R.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from ecdctr.exceptions import ConfigError, InputError
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """One Parquet file and its number of rows."""
+
+    path: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class LanePlan:
+    """Files of every lane, in reading order.
+
+    Attributes:
+        lanes: The files of each lane; a lane may be empty.
+        seed: Of the order of files and of rows.
+        shuffle: Whether rows are shuffled within the reading buffer.
+    """
+
+    lanes: tuple[tuple[FileRows, ...], ...]
+    seed: int
+    shuffle: bool
+
+    @property
+    def lane_rows(self) -> tuple[int, ...]:
+        """Rows of each lane."""
+        return tuple(sum(file.rows for file in files) for files in self.lanes)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all lanes."""
+        return sum(self.lane_rows)
+
+    def steps(self, global_batch: int) -> int:
+        """Steps that every rank takes for one pass over all rows.
+
+        Args:
+            global_batch: Rows of a step over all ranks, at least one.
+        """
+        if global_batch < 1:
+            raise ConfigError(f"a global batch of {global_batch} rows: expected at least 1", hint="raise batch_size")
+        return -(-self.rows // global_batch)
+
+    def rows_of(self, step: int, global_batch: int) -> tuple[tuple[int, int], ...]:
+        """For each lane, the half-open range of its rows that a step takes.
+
+        Args:
+            step: From 0 to `steps(global_batch) - 1`.
+            global_batch: Rows of a step over all ranks; a step has as many up to the rounding of each lane.
+        """
+        total, last = self.rows, self.steps(global_batch) - 1
+
+        def before(rows: int, at: int) -> int:
+            return rows if at > last else rows * at * global_batch // total
+
+        return tuple((before(rows, step), before(rows, step + 1)) for rows in self.lane_rows)
+
+
+def plan_lanes(files: Sequence[FileRows], lanes: int, seed: int, shuffle: bool) -> LanePlan:
+    """Deal files to lanes of near-equal rows.
+
+    The largest file goes first, always to the lane with the fewest rows; equal ones in the order given. So the plan
+    depends on the rows and the order of the files, never on their names, which differ between two writes of one table.
+
+    Args:
+        files: Exact files of one pinned table version.
+        lanes: How many lanes; the ranks share them, so it is at least their number.
+        seed: Of the order of a lane's files, and of its rows when it is read.
+        shuffle: Shuffle a lane's files; otherwise they keep the order given.
+
+    Raises:
+        ConfigError: No lane.
+        InputError: A file twice, or one with a negative number of rows.
+    """
+    if lanes < 1:
+        raise ConfigError(f"{lanes} lanes: expected at least 1", hint="raise training.lanes")
+    seen: set[str] = set()
+    for file in files:
+        if file.path in seen:
+            raise InputError(f"{file.path} is listed twice: its rows would be trained on twice")
+        if file.rows < 0:
+            raise InputError(f"{file.path} has {file.rows} rows: expected 0 or more")
+        seen.add(file.path)
+    dealt: list[list[int]] = [[] for _ in range(lanes)]
+    load = [0] * lanes
+    for place in sorted(range(len(files)), key=lambda at: -files[at].rows):
+        lightest = load.index(min(load))
+        dealt[lightest].append(place)
+        load[lightest] += files[place].rows
+    for lane, places in enumerate(dealt):
+        places.sort()
+        if shuffle:
+            Random(f"files {seed} {lane}").shuffle(places)  # noqa: S311 - an order, not a secret
+    return LanePlan(tuple(tuple(files[place] for place in places) for places in dealt), seed, shuffle)
+
+
+def owned_lanes(lanes: int, rank: int, size: int) -> range:
+    """Lanes of one rank: every `size`-th, from `rank` on."""
+    return range(rank, lanes, size)
