@@ -4,8 +4,7 @@ import hashlib
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ecdctr.data.batch import Batch
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, LanePlan, plan_lanes
 from ecdctr.distributed.collective import Collective
+from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import IntegrityError
 from ecdctr.models.base import CTRModel
 from ecdctr.models.registry import build
@@ -27,21 +27,13 @@ from ecdctr.training.predict import write_predictions
 from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.transfer.parameter_map import warm_start
-from ecdctr.transfer.snapshots import HistoricalEmbeddings
+from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
 logger = logging.getLogger(__name__)
 
 NETWORK = "network.safetensors"
 TABLES = "tables.safetensors"
 OPTIMIZER = "optimizer.safetensors"
-
-
-@dataclass
-class Signals:
-    """How a rank hears from and speaks to the driver."""
-
-    stop_requested: Callable[[], bool] = lambda: False
-    report: Callable[[dict[str, Any]], None] = lambda progress: None
 
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
@@ -150,9 +142,13 @@ def _batches(
         _plan(task, files, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names,
     )  # fmt: skip
-    history = HistoricalEmbeddings.open(task.history) if task.history else None
+    if task.history is None:
+        yield from batches
+        return
+    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
+    history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup)
     for batch in batches:
-        yield history.attach(batch, task.feature_set()) if history else batch
+        yield history.attach(batch)
 
 
 def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals) -> Progress:

@@ -1,0 +1,1 @@
+"""One file per model; each reads like its paper: embed, interact, predict."""

@@ -1,0 +1,55 @@
+"""What every model is: tables of embeddings, a network, and `forward(batch) -> logits`."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ecdctr.data.batch import Batch
+from ecdctr.features import FeatureSet
+from ecdctr.nn.embedding import EmbeddingTables
+from ecdctr.nn.normalization import DistributedBatchNorm, Reducer
+
+
+class CTRModel(nn.Module):
+    """A click model without optimiser, loop or storage.
+
+    Args:
+        features: The sample's contract.
+        rows: Known rows of each vocabulary.
+        embedding_dim: D.
+        seed: Of all initial values.
+    """
+
+    def __init__(self, features: FeatureSet, rows: Mapping[str, int], embedding_dim: int, seed: int) -> None:
+        super().__init__()
+        self.features = features
+        self.tables = EmbeddingTables(
+            {name: rows[name] for name in features.vocabularies}, features.oov_buckets, embedding_dim, seed
+        )
+
+    def embed(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vectors of all id fields `(B, F, D)` and of each sequence `(B, T, D)`, in one look-up."""
+        features, tables = self.features, self.tables
+        fields = [tables.places(batch.ids[:, at], features.vocabulary_of[f]) for at, f in enumerate(features.id_fields)]
+        histories = [tables.places(ids, features.vocabulary_of[name]) for name, ids in batch.sequences.items()]
+        vectors = tables.lookup([torch.stack(fields, 1), *histories], training=self.training and torch.is_grad_enabled())
+        return vectors[0], dict(zip(batch.sequences, vectors[1:], strict=True))
+
+    def attach(self, reducer: Reducer) -> None:
+        """Let normalisation see the global batch."""
+        for module in self.modules():
+            if isinstance(module, DistributedBatchNorm):
+                module.reducer = reducer
+
+    def network_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the network, without the tables."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def load_network_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a network of the same structure."""
+        self.load_state_dict(dict(state))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits `(B,)`."""
+        raise TypeError(f"{type(self).__name__} defines no forward")

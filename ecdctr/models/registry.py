@@ -1,0 +1,39 @@
+"""Models by name; one line registers one."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ecdctr.exceptions import ConfigError
+from ecdctr.features import FeatureSet
+from ecdctr.models.base import CTRModel
+from ecdctr.models.dcnv2 import DCNv2
+from ecdctr.models.tiny import TinyModel
+
+MODELS: dict[str, type[CTRModel]] = {"tiny": TinyModel, "dcnv2": DCNv2}
+
+
+def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed: int, **options: Any) -> CTRModel:
+    """Make a model with initial values that depend on the seed alone.
+
+    Args:
+        backbone: Name of the model.
+        features: The sample's contract.
+        rows: Known rows of each vocabulary.
+        seed: Of all initial values.
+        options: As the model's class takes them; None is left to the class.
+
+    Raises:
+        ConfigError: No such model, or an option that it does not have.
+    """
+    if backbone not in MODELS:
+        raise ConfigError(f"no model {backbone!r}", hint=f"choose one of {', '.join(MODELS)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(inspect.signature(MODELS[backbone]).parameters))
+    if unknown:
+        raise ConfigError(f"model {backbone!r} has no option {', '.join(unknown)}", hint="see docs/models.md")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MODELS[backbone](features=features, rows=rows, seed=seed, **given)  # type: ignore[call-arg]

@@ -1,0 +1,1 @@
+"""What one level hands to the next: parameters by name, and historical embeddings."""

@@ -1,0 +1,73 @@
+"""Historical embeddings: snapshots of TPM's tables, read memory-mapped, looked up as of a row's day."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ENTITIES = ("user", "item")
+
+
+@dataclass(frozen=True)
+class SnapshotFiles:
+    """Where one snapshot lies, and the first day (since 1970) that it has not seen."""
+
+    until_day: int
+    folder: Path
+
+
+class HistoricalEmbeddings:
+    """Vectors of users and items in the newest snapshots that a row may see.
+
+    Args:
+        snapshots: All snapshots that may be looked up.
+        count: K, how many a row gets, newest first.
+        lookup: `as_of`: only snapshots that ended by the row's day, so that none has seen the row's own label;
+            `latest`: the newest ones whatever the row's day.
+    """
+
+    def __init__(self, snapshots: Sequence[SnapshotFiles], count: int, lookup: Literal["as_of", "latest"]) -> None:
+        ordered = sorted(snapshots, key=lambda snapshot: snapshot.until_day)
+        self.count, self.lookup = count, lookup
+        self.until = np.array([snapshot.until_day for snapshot in ordered], dtype=np.int64)
+        self.vectors = {e: [np.load(s.folder / f"{e}.npy", mmap_mode="r") for s in ordered] for e in ENTITIES}
+        self.present = {e: [np.load(s.folder / f"{e}_present.npy", mmap_mode="r") for s in ordered] for e in ENTITIES}
+
+    def find(self, entity: str, ids: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up one entity.
+
+        Args:
+            entity: `user` or `item`.
+            ids: `(B,)`.
+            days: `(B,)`, days since 1970.
+
+        Returns:
+            Vectors `(B, K, D)`, zero where absent, and presence `(B, K)`.
+        """
+        places: NDArray[np.int64] = ids.numpy()
+        seen = np.searchsorted(self.until, days.numpy(), side="right")
+        if self.lookup == "latest":
+            seen = np.full_like(seen, len(self.until))
+        dim = self.vectors[entity][0].shape[1]
+        found = np.zeros((len(places), self.count, dim), dtype=np.float32)
+        mask = np.zeros((len(places), self.count), dtype=bool)
+        for snapshot in range(len(self.until)):
+            # A row that sees n snapshots has the newest of them, number n - 1, at place 0.
+            at = seen - 1 - snapshot
+            rows = np.flatnonzero((at >= 0) & (at < self.count))
+            known = rows[places[rows] < len(self.present[entity][snapshot])]
+            known = known[self.present[entity][snapshot][places[known]]]
+            found[known, at[known]] = self.vectors[entity][snapshot][places[known]]
+            mask[known, at[known]] = True
+        return torch.from_numpy(found), torch.from_numpy(mask)
+
+    def attach(self, batch: Any, user_column: int = 0, item_column: int = 1) -> Any:
+        """Give a batch the historical vectors of its users and items."""
+        columns = {"user": user_column, "item": item_column}
+        batch.history = {e: self.find(e, batch.ids[:, at].contiguous(), batch.day) for e, at in columns.items()}
+        return batch

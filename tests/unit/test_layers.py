@@ -1,0 +1,130 @@
+"""Layers against independent references: formulas written out, torch's own modules, hand computation."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.cross import CrossNetwork
+from ecdctr.nn.embedding import EmbeddingTables
+from ecdctr.nn.normalization import DistributedBatchNorm
+from ecdctr.nn.snapshot_pooling import SnapshotPooling
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(3)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_cross_network_is_the_paper_s_formula(rank):
+    network, x0 = CrossNetwork(6, 2, rank), torch.randn(5, 6)
+    expected = x0
+    for cross in network.crosses:
+        matrix = cross.weight if rank is None else cross[1].weight @ cross[0].weight
+        bias = cross.bias if rank is None else cross[1].bias
+        expected = x0 * (expected @ matrix.T + bias) + expected
+    torch.testing.assert_close(network(x0), expected)
+
+
+def test_target_attention_is_a_loop_over_clicks():
+    attention = TargetAttention(4, [8])
+    target, past = torch.randn(3, 4), torch.randn(3, 5, 4)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    expected = torch.zeros(3, 4)
+    for row in range(3):
+        for place in range(5):
+            if mask[row, place]:
+                q, k = target[row], past[row, place]
+                expected[row] += attention.score(torch.cat([q, k, q - k, q * k])[None])[0] * k
+    torch.testing.assert_close(attention(target, past, mask), expected)
+    assert torch.equal(attention(target, past, mask)[2], torch.zeros(4))
+
+
+def test_batch_norm_equals_torch_s_own():
+    ours, theirs = DistributedBatchNorm(7), nn.BatchNorm1d(7)
+    with torch.no_grad():
+        for module in (ours, theirs):
+            module.weight.copy_(torch.linspace(0.5, 2, 7))
+            module.bias.copy_(torch.linspace(-1, 1, 7))
+    for _ in range(3):
+        x = torch.randn(33, 7) * 5 + 100
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        weight = torch.randn(33, 7)
+        (ours(a) * weight).sum().backward()
+        (theirs(b) * weight).sum().backward()
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-3)
+    assert set(ours.state_dict()) == set(theirs.state_dict())
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_global_batch_of_one_row_gives_numbers_and_leaves_statistics():
+    norm = DistributedBatchNorm(3)
+    assert torch.isfinite(norm(torch.randn(1, 3))).all()
+    assert norm(torch.randn(0, 3)).shape == (0, 3)
+    assert norm.num_batches_tracked == 0
+
+
+def test_snapshot_pooling_by_hand():
+    pooling = SnapshotPooling(2, "attention")
+    with torch.no_grad():
+        pooling.query.weight.copy_(torch.eye(2))
+        pooling.key.weight.copy_(torch.eye(2))
+        pooling.unknown.copy_(torch.tensor([9.0, 9.0]))
+    snapshots = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]])
+    present = torch.tensor([[True, True, False], [False, False, False]])
+    one, zero = math.exp(1 / math.sqrt(2)), 1.0
+    a, b = one / (one + zero), zero / (one + zero)
+    # Row 1: [a, b]; row 2: [b, a]; their mean is one half each, and the absent third is never seen.
+    torch.testing.assert_close(pooling(snapshots, present)[0], torch.tensor([(a + b) / 2, (a + b) / 2]))
+    assert torch.equal(pooling(snapshots, present)[1], torch.tensor([9.0, 9.0]))
+
+
+def test_mean_pooling_ignores_what_is_absent():
+    pooling = SnapshotPooling(2, "mean")
+    pooled = pooling(torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]]), torch.tensor([[True, True, False]]))
+    assert torch.equal(pooled, torch.tensor([[2.0, 3.0]]))
+
+
+def tables(rows: int = 20, oov: int = 2) -> EmbeddingTables:
+    return EmbeddingTables({"item": rows, "user": 10}, {"item": oov, "user": 1}, dim=4, seed=1)
+
+
+def test_gradients_come_merged_by_row_and_padding_never_learns():
+    fused = tables()
+    ids = torch.tensor([[0, 5, 5], [7, 0, 5]])
+    (vectors,) = fused.lookup([fused.places(ids, "item")], training=True)
+    vectors.sum().backward()
+    places, gradients = fused.touched_gradients()
+    assert places.tolist() == [5, 7]
+    assert gradients[:, 0].tolist() == [3.0, 1.0]
+    assert torch.equal(vectors[0, 0], torch.zeros(4))
+
+
+def test_ids_beyond_the_known_rows_are_their_bucket():
+    fused = tables(rows=20, oov=2)
+    # First token id is 4; 20 and 22 are of bucket 0 (id 2), 21 of bucket 1 (id 3), however large they get.
+    assert fused.places(torch.tensor([19, 20, 21, 22, 2**53 + 1]), "item").tolist() == [19, 2, 3, 2, 3]
+    assert fused.places(torch.tensor([9, 10]), "user").tolist() == [29, 22]
+
+
+def test_a_grown_table_keeps_its_first_rows():
+    small, large = tables(20), tables(500)
+    assert torch.equal(large.table("item")[:20], small.table("item"))
+    assert torch.equal(large.table("user"), small.table("user"))
+    assert large.load_table("item", torch.ones(20, 4)) == 480
+
+
+def test_an_empty_batch_looks_up_nothing():
+    fused = tables()
+    (vectors,) = fused.lookup([torch.zeros(0, 3, dtype=torch.int64)], training=True)
+    vectors.sum().backward()
+    assert fused.touched_gradients()[0].shape == (0,)

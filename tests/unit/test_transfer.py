@@ -1,0 +1,124 @@
+"""CPM → A-CTR: batch norm changes as asked, nothing else does; snapshots are looked up as of a row's day."""
+
+import numpy as np
+import pytest
+import torch
+
+from ecdctr.exceptions import TrainingError
+from ecdctr.features import FeatureSet
+from ecdctr.models.registry import build
+from ecdctr.transfer.parameter_map import warm_start
+from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
+
+pytestmark = pytest.mark.unit
+
+FEATURES = FeatureSet(
+    id_fields=("user_id", "item_id", "hour"),
+    number_fields=("price",),
+    sequence_fields={"clicked": 5},
+    vocabulary_of={"user_id": "user_id", "item_id": "item_id", "hour": "hour", "clicked": "item_id"},
+    fixed_rows={"hour": 26},
+    oov_buckets={"user_id": 1, "item_id": 1, "hour": 1},
+    attention={"clicked": "item_id"},
+)
+ROWS = {"user_id": 30, "item_id": 20, "hour": 26}
+
+
+def model(seed: int = 1, rows=ROWS, **options):
+    return build("dcnv2", features=FEATURES, rows=rows, seed=seed, **options)
+
+
+def trained_twin():
+    twin = model(seed=2)
+    with torch.no_grad():
+        for name, tensor in twin.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand(tensor.shape) + 0.1)
+            assert name
+    return twin
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "fresh"),
+    [
+        ("keep", set()),
+        ("statistics", {"running_mean", "running_var", "num_batches_tracked"}),
+        ("full", {"running_mean", "running_var", "num_batches_tracked", "weight", "bias"}),
+    ],
+)
+def test_reinitialisation_changes_batch_norm_and_nothing_else(batch_norm, fresh):
+    twin, target = trained_twin(), model()
+    report = warm_start(target, twin.network_state(), twin.tables.tables(), batch_norm)
+    norms = {name for name, module in target.named_modules() if type(module).__name__ == "DistributedBatchNorm"}
+    expected = {f"{norm}.{part}" for norm in norms for part in fresh}
+    assert set(report.reinitialised) == expected
+    for name, tensor in target.network_state().items():
+        if name not in expected:
+            assert torch.equal(tensor, twin.network_state()[name]), name
+    for name in expected:
+        value = 1.0 if name.endswith(("running_var", "weight")) else 0.0
+        assert (target.network_state()[name] == value).all(), name
+    for name, table in twin.tables.tables().items():
+        assert torch.equal(target.tables.table(name), table)
+
+
+def test_a_grown_vocabulary_keeps_the_twin_s_rows():
+    twin, target = trained_twin(), model(rows=ROWS | {"item_id": 25})
+    report = warm_start(target, twin.network_state(), twin.tables.tables(), "full")
+    assert report.grown == ["tables.item_id"]
+    assert torch.equal(target.tables.table("item_id")[:20], twin.tables.table("item_id"))
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "shrunk"])
+def test_what_does_not_fit_is_named(change):
+    twin = trained_twin()
+    network, tables = twin.network_state(), twin.tables.tables()
+    if change == "missing":
+        name = "mlp.layers.0.weight"
+        del network[name]
+    elif change == "unexpected":
+        name = "extra.weight"
+        network[name] = torch.zeros(1)
+    elif change == "shape":
+        name = "mlp.layers.0.bias"
+        network[name] = torch.zeros(3)
+    else:
+        name = "item_id"
+        tables[name] = torch.zeros(99, 16)
+    with pytest.raises(TrainingError, match=name.replace(".", r"\.")):
+        warm_start(model(), network, tables, "full")
+
+
+@pytest.fixture
+def history(tmp_path):
+    """Three snapshots that end at days 10, 20, 30; the vector of id i in snapshot s is s + i / 100."""
+    files = []
+    for number, until in enumerate((10, 20, 30), start=1):
+        folder = tmp_path / str(until)
+        folder.mkdir()
+        for entity in ("user", "item"):
+            rows = 5 + number
+            np.save(folder / f"{entity}.npy", np.repeat((number + np.arange(rows) / 100)[:, None], 2, 1).astype("f4"))
+            present = np.ones(rows, dtype=bool)
+            present[3] = False
+            np.save(folder / f"{entity}_present.npy", present)
+        files.append(SnapshotFiles(until, folder))
+    return files
+
+
+def test_a_row_sees_only_snapshots_that_ended_by_its_day(history):
+    vectors, mask = HistoricalEmbeddings(history, 2, "as_of").find(
+        "user", torch.tensor([4, 4, 4, 4, 4]), torch.tensor([9, 10, 20, 29, 40])
+    )
+    assert mask.tolist() == [[False, False], [True, False], [True, True], [True, True], [True, True]]
+    np.testing.assert_allclose(vectors[:, :, 0], [[0, 0], [1.04, 0], [2.04, 1.04], [2.04, 1.04], [3.04, 2.04]], rtol=1e-6)
+
+
+def test_absent_and_later_ids_are_masked(history):
+    _, mask = HistoricalEmbeddings(history, 3, "as_of").find("item", torch.tensor([3, 6, 7, 2**40]), torch.full((4,), 35))
+    assert mask.tolist() == [[False] * 3, [True, True, False], [True, False, False], [False] * 3]
+
+
+def test_latest_looks_past_the_row_s_day(history):
+    _, mask = HistoricalEmbeddings(history, 3, "latest").find("item", torch.tensor([1]), torch.tensor([0]))
+    assert mask.tolist() == [[True, True, True]]
