@@ -1,0 +1,36 @@
+"""Metrics of click prediction: numpy and float64 only, exact on ties and weights, null where nothing can be said.
+
+Definitions, with worked examples: docs/metrics.md.
+"""
+
+from ecdctr.metrics.auc import BinnedAUC, auc, binned_auc
+from ecdctr.metrics.bootstrap import paired_bootstrap, smallest_visible_difference
+from ecdctr.metrics.calibration import CalibrationBins, calibration_bins, expected_calibration_error
+from ecdctr.metrics.forgetting import backward_transfer, forgetting_curve
+from ecdctr.metrics.gauc import GAUC, gauc, gauc_clicks, gauc_mean
+from ecdctr.metrics.likelihood import LikelihoodSums, log_loss, normalized_entropy, pcoc
+from ecdctr.metrics.summary import by_activity, by_flag, summary
+
+__all__ = [
+    "GAUC",
+    "BinnedAUC",
+    "CalibrationBins",
+    "LikelihoodSums",
+    "auc",
+    "backward_transfer",
+    "binned_auc",
+    "by_activity",
+    "by_flag",
+    "calibration_bins",
+    "expected_calibration_error",
+    "forgetting_curve",
+    "gauc",
+    "gauc_clicks",
+    "gauc_mean",
+    "log_loss",
+    "normalized_entropy",
+    "paired_bootstrap",
+    "pcoc",
+    "smallest_visible_difference",
+    "summary",
+]

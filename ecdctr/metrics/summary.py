@@ -1,0 +1,110 @@
+"""The metrics of a report's row, for all rows or for parts of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecdctr.exceptions import InputError
+from ecdctr.metrics.auc import auc
+from ecdctr.metrics.columns import codes
+from ecdctr.metrics.gauc import gauc
+from ecdctr.metrics.likelihood import LikelihoodSums
+
+Summary = dict[str, Any]
+
+
+def summary(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    users: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+) -> Summary:
+    """The keys of contract §6: rows, clicks, auc, gauc, log_loss, normalized_entropy, pcoc.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        probabilities: (N,) in [0, 1].
+        users: (N,) strings or integers.
+        weights: (N,) row weights; rows and clicks are counted without them.
+
+    Returns:
+        Plain integers and floats; None for what cannot be computed, never an invented 0.5.
+
+    Raises:
+        InputError: Columns that are not as said.
+    """
+    sums = LikelihoodSums().update(labels, probabilities, weights)
+    return {
+        "rows": sums.rows,
+        "clicks": int(np.asarray(labels, np.float64).sum()),
+        "auc": auc(labels, probabilities, weights),
+        "gauc": gauc(labels, probabilities, users, weights),
+        **sums.compute(),
+    }
+
+
+def by_activity(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    users: npt.ArrayLike,
+    *,
+    edges: Sequence[int] = (1, 2, 5, 10),
+) -> dict[str, Summary]:
+    """Metrics by how many of these rows a user has.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        probabilities: (N,) in [0, 1].
+        users: (N,) strings or integers.
+        edges: First row count of each bucket, rising; the last bucket has no end.
+
+    Returns:
+        A summary per bucket that has rows, named like "1", "2-4", "10+".
+
+    Raises:
+        InputError: Edges that do not rise, or columns that are not as said.
+    """
+    if list(edges) != sorted(set(edges)) or not edges:
+        raise InputError(f"activity edges {list(edges)} were found, expected rising row counts")
+    label, probability = np.asarray(labels), np.asarray(probabilities)
+    group, _ = codes(users, len(label))
+    bucket = np.searchsorted(np.asarray(edges), np.bincount(group)[group], side="right") - 1
+    ends: list[int | None] = [*(edge - 1 for edge in edges[1:]), None]
+    found = {}
+    for index, (first, last) in enumerate(zip(edges, ends, strict=True)):
+        part = bucket == index
+        name = f"{first}+" if last is None else str(first) if last == first else f"{first}-{last}"
+        if part.any():
+            found[name] = summary(label[part], probability[part], group[part])
+    return found
+
+
+def by_flag(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    users: npt.ArrayLike,
+    flags: npt.ArrayLike,
+    *,
+    names: tuple[str, str] = ("cold", "warm"),
+) -> dict[str, Summary]:
+    """Metrics of flagged and of other rows, such as users without an earlier ad.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        probabilities: (N,) in [0, 1].
+        users: (N,) strings or integers.
+        flags: (N,) booleans.
+        names: Of the flagged part and of the rest; a part without rows is left out.
+    """
+    label, probability = np.asarray(labels), np.asarray(probabilities)
+    flag = np.asarray(flags, dtype=bool)
+    if flag.shape != label.shape:
+        raise InputError(f"flags of shape {flag.shape} were found, expected {label.shape}")
+    group, _ = codes(users, len(label))
+    return {
+        name: summary(label[part], probability[part], group[part])
+        for name, part in zip(names, (flag, ~flag), strict=True)
+        if part.any()
+    }
