@@ -1,0 +1,59 @@
+# Everything a developer or a scheduler calls; `make help` lists it. Set-up itself is in bootstrap/.
+.DEFAULT_GOAL := help
+.SILENT:
+SHELL := /bin/sh
+
+DATA ?=
+NAME := $(if $(DATA),$(basename $(notdir $(DATA))),quickstart)
+CONFIG := $(or $(DATA),conf/datasets/simulated.yml)
+BIN := .venv/bin
+# Spark binds to the loopback where the host's own name leads nowhere.
+SPARK_LOCAL_IP ?= $(shell getent hosts "$$(hostname)" >/dev/null 2>&1 || echo 127.0.0.1)
+ifneq ($(SPARK_LOCAL_IP),)
+export SPARK_LOCAL_IP
+endif
+ifneq ($(wildcard ../shared/data),)
+export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: help setup doctor run test check test-all bench notebooks docs clean
+
+help:  ## list the targets
+	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+setup:  ## prerequisites, .venv, Horovod's wheel, Delta's jars; instant when nothing changed
+	python=$$(bootstrap/prerequisites.sh) && exec $$python -m bootstrap
+
+doctor: setup  ## check machine, versions, Spark, Delta, Horovod and a 2-rank all-reduce
+	$(BIN)/ecdctr doctor
+
+run: setup  ## the main job; DATA=conf/datasets/x.yml for another log, FRESH=1 to start over
+	$(BIN)/ecdctr doctor --quick
+	$(if $(FRESH),rm -rf "runs/$(NAME)" "warehouse/$(NAME)")
+	$(BIN)/ecdctr run --config "$(CONFIG)" $(if $(DATA),,--set name=$(NAME)) || [ $$? -eq 4 ]
+
+check: setup  ## lint, format, types, import contracts, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+test: check  ## check, then every test but the long campaigns
+	$(BIN)/python -m pytest -m "not campaign"
+
+test-all: check  ## every test, long campaigns included
+	$(BIN)/python -m pytest
+
+bench: setup  ## measure; what and how is in benchmarks/
+	$(BIN)/python -m benchmarks
+
+notebooks: setup  ## execute every notebook
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
+docs: setup  ## run every example of the documentation
+	$(BIN)/python -m pytest tests -k "docs or readme"
+
+clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
