@@ -30,7 +30,8 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for units in hidden_units:
-            layers.append(nn.Linear(inputs, units))
+            # Normalisation has its own bias; one before it has no gradient but noise, which Adam would blow up.
+            layers.append(nn.Linear(inputs, units, bias=not batch_norm))
             if batch_norm:
                 layers.append(DistributedBatchNorm(units))
             layers.append(nn.ReLU())

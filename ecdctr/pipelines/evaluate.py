@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ecdctr.exceptions import NotReadyError
-from ecdctr.metrics import paired_bootstrap, summary
+from ecdctr.metrics import by_activity, calibration_bins, paired_bootstrap, summary
 from ecdctr.pipelines.popularity import popularity_auc
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
@@ -71,13 +71,17 @@ def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation
         pooled={arm: _summary(rows) for arm, rows in by_arm.items()},
         differences=_differences(by_arm, workspace.config.seed),
         calibration={arm: _calibration(rows) for arm, rows in by_arm.items()},
-        by_activity={arm: _by_activity(rows) for arm, rows in by_arm.items()},
+        by_activity={arm: by_activity(*_columns(rows)) for arm, rows in by_arm.items()},
         popularity_auc=popularity_auc(workspace, since, until),
     )
 
 
+def _columns(rows: "pd.DataFrame") -> tuple[Any, Any, Any]:
+    return rows["label"].to_numpy(), rows["probability"].to_numpy(), rows["user_id"].to_numpy()
+
+
 def _summary(rows: "pd.DataFrame") -> dict[str, Any]:
-    return summary(rows["label"].to_numpy(), rows["probability"].to_numpy(), rows["user_id"].to_numpy())
+    return summary(*_columns(rows))
 
 
 def _daily(rows: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -106,18 +110,6 @@ def _differences(by_arm: "dict[str, pd.DataFrame]", seed: int) -> list[dict[str,
     return found
 
 
-def _calibration(rows: "pd.DataFrame", bins: int = 10) -> list[dict[str, Any]]:
-    ordered = rows.sort_values("probability", kind="stable")
-    size = max(1, -(-len(ordered) // bins))
-    groups = [ordered.iloc[at : at + size] for at in range(0, len(ordered), size)]
-    return [
-        {"predicted": float(part["probability"].mean()), "observed": float(part["label"].mean()), "rows": len(part)}
-        for part in groups
-    ]
-
-
-def _by_activity(rows: "pd.DataFrame") -> dict[str, dict[str, Any]]:
-    seen = rows.groupby("user_id")["event_id"].transform("size")
-    edges = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, 10**9)}
-    parts = {name: rows[(seen >= low) & (seen <= high)] for name, (low, high) in edges.items()}
-    return {name: _summary(part) for name, part in parts.items() if len(part)}
+def _calibration(rows: "pd.DataFrame") -> list[dict[str, Any]]:
+    found = calibration_bins(rows["label"].to_numpy(), rows["probability"].to_numpy())
+    return [{"predicted": part.predicted, "observed": part.observed, "rows": part.rows} for part in found]

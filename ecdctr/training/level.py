@@ -1,6 +1,5 @@
 """Train one level on one rank: pinned inputs in, a published version out."""
 
-import hashlib
 import logging
 import resource
 import time
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
+from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.data.batch import Batch
 from ecdctr.data.reader import iterate
@@ -250,12 +250,3 @@ def _seen(task: LevelTask, trainer: Trainer, collective: Collective) -> dict[str
         seen[: 2 + task.feature_set().oov_buckets[_vocabulary(task, entity)]] = False
         present[entity] = seen
     return present
-
-
-def parameter_digest(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over names and bytes of tensors, in the order of their names."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(name.encode())
-        total.update(tensors[name].detach().contiguous().numpy().tobytes())
-    return total.hexdigest()

@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_named(change):
         name = "extra.weight"
         network[name] = torch.zeros(1)
     elif change == "shape":
-        name = "mlp.layers.0.bias"
+        name = "mlp.layers.1.bias"
         network[name] = torch.zeros(3)
     else:
         name = "item_id"
