@@ -130,6 +130,16 @@ def read_snapshot(path: Path, version: int | None = None) -> Snapshot:
     return _snapshot(path, wanted, state)
 
 
+def read_note(path: Path, version: int) -> str | None:
+    """What the writer of a commit noted beside it (`userMetadata`), where the commit is still in the log."""
+    file = path / "_delta_log" / f"{version:020d}.json"
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        if information := json.loads(line).get("commitInfo"):
+            note: str | None = information.get("userMetadata")
+            return note
+    return None
+
+
 def _names(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()] if folder.is_dir() else []
 

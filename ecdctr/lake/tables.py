@@ -13,7 +13,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from ecdctr.exceptions import ConfigError, InputError
-from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_snapshot
+from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
 from ecdctr.lake.schema import TABLES, Column
 
 logger = logging.getLogger(__name__)
@@ -137,13 +137,26 @@ class Lake:
         """The newest transaction version that an application has committed to a table."""
         return self.snapshot(name).transactions.get(application) if self.exists(name) else None
 
+    def note(self, name: str) -> str | None:
+        """What the writer of the newest version noted beside it."""
+        version = self.version(name)
+        return None if version is None else read_note(self.path(name), version)
+
     def read(self, name: str, version: int | None = None) -> DataFrame:
         """The table as a Spark frame, at a version or at the newest one; raises as `read_snapshot`."""
         reader = self.spark.read.format("delta")
         at = self.snapshot(name, version).version
         return reader.option("versionAsOf", at).load(str(self.path(name)))
 
-    def replace_days(self, name: str, frame: DataFrame, since: dt.date, until: dt.date, txn: Txn | None = None) -> int:
+    def replace_days(
+        self,
+        name: str,
+        frame: DataFrame,
+        since: dt.date,
+        until: dt.date,
+        txn: Txn | None = None,
+        note: str | None = None,
+    ) -> int:
         """Replace the days `[since, until)` by a frame, in one commit.
 
         Args:
@@ -152,6 +165,7 @@ class Lake:
             since: First day.
             until: The day after the last.
             txn: Makes a repetition after a lost answer harmless.
+            note: Kept with the commit, see `note`.
 
         Returns:
             The version that holds the rows.
@@ -162,7 +176,9 @@ class Lake:
         if since >= until:
             raise InputError(f"{name}: the window [{since}, {until}) has no day", hint="give a later end")
         condition = f"event_date >= DATE'{since}' AND event_date < DATE'{until}'"
-        return self._write(name, frame, "overwrite", txn, {"replaceWhere": condition})
+        return self._write(
+            name, frame, "overwrite", txn, {"replaceWhere": condition} | ({"userMetadata": note} if note else {})
+        )
 
     def append(self, name: str, frame: DataFrame, txn: Txn | None = None) -> int:
         """Append rows in one commit; the table is created first where it is not there.

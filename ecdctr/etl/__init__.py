@@ -1,0 +1,1 @@
+"""From a user's own logs to encoded samples, on Spark."""

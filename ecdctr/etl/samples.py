@@ -1,0 +1,79 @@
+"""Encoded samples in the layout that readers shard evenly: equal lanes of files, shuffled within each day."""
+
+import datetime as dt
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from ecdctr.config import Config
+from ecdctr.etl.encode import Vocabularies, encode
+from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
+from ecdctr.features.feature_set import FeatureSet
+from ecdctr.lake.schema import Column
+from ecdctr.lake.tables import Lake
+
+ROWS_PER_SORT = 2_000_000
+"""Rows of a day up to which one task orders it; larger days are ordered in parts."""
+
+
+def sample_columns(features: FeatureSet) -> list[Column]:
+    """The columns of samples that the features add."""
+    return [
+        *(Column(name, "bigint", f"encoded {name}") for name in features.id_fields),
+        *(Column(name, "float", f"number {name}") for name in features.number_fields),
+        *(Column(name, "array<bigint>", f"{n} encoded items") for name, n in features.sequence_fields.items()),
+    ]
+
+
+def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since: dt.date, until: dt.date) -> DataFrame:
+    """The samples of one domain for the days `[since, until)`, partitioned and ordered for writing.
+
+    Args:
+        lake: Tables with impressions and vocabulary of all days before `until`.
+        config: The configuration.
+        features: The sample contract.
+        domain: natural or ad.
+        since: First day.
+        until: The day after the last.
+    """
+    table = lake.read(f"{domain}_impressions")
+    table = table.where((F.col("event_date") >= F.lit(since)) & (F.col("event_date") < F.lit(until)))
+    vocabularies = Vocabularies(lake, until)
+    rows = encode(table, config, features, domain, vocabularies)
+    rows = rows.withColumns(
+        {
+            "day": F.unix_date("event_date"),
+            "label": F.col("label").cast("float"),
+            "weight": F.lit(1.0).cast("float"),
+        }
+    )
+    if sequence_features(config):
+        rows = with_sequences(rows, clicks(lake, config, vocabularies, until), config)
+    names = ["event_id", "user", "event_date", "day", "label", "weight", *features.columns]
+    return _in_lanes(rows.select(*names), config.lanes, _largest_day(lake, f"{domain}_impressions"))
+
+
+def _largest_day(lake: Lake, name: str) -> int:
+    rows: dict[dt.date | None, int] = {}
+    for file in lake.snapshot(name).files:
+        rows[file.event_date] = rows.get(file.event_date, 0) + file.rows
+    return max(rows.values(), default=0)
+
+
+def _in_lanes(rows: DataFrame, lanes: int, largest_day: int) -> DataFrame:
+    """Deal each day's rows, in the order of a hash, to one task per lane; each task writes one file per day."""
+    part = F.pmod(F.xxhash64("event_id", F.lit("part")), F.lit(1 + largest_day // ROWS_PER_SORT))
+    order = Window.partitionBy("event_date", part).orderBy("_hash", "event_id")
+    numbered = rows.withColumn("_hash", F.xxhash64("event_id")).withColumn("_place", F.row_number().over(order))
+    keys = F.array(*(F.lit(key) for key in _lane_keys(rows.sparkSession, lanes)))
+    lane = F.element_at(keys, ((F.col("_place") - 1) % lanes + 1).cast("int"))
+    dealt = numbered.withColumn("_lane", lane).repartition(lanes, "_lane")
+    return dealt.sortWithinPartitions("event_date", "_hash", "event_id").drop("_hash", "_place", "_lane")
+
+
+def _lane_keys(spark: SparkSession, lanes: int) -> list[int]:
+    """For each lane a number that Spark's hash partitioning sends to the task of that place."""
+    task = F.pmod(F.hash(F.col("id").cast("int")), F.lit(lanes))
+    found = spark.range(64 * lanes).groupBy(task.alias("task")).agg(F.min("id").cast("int").alias("key")).collect()
+    keys = {row["task"]: row["key"] for row in found}
+    return [keys[lane] for lane in range(lanes)]

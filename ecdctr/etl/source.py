@@ -1,0 +1,176 @@
+"""Open a user's own log: read it, pick the domain's rows, join side tables, find the columns."""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, ParseException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ecdctr.config.dataset import DatasetConfig, SideTable, Source
+from ecdctr.exceptions import EcdctrError, InputError
+from ecdctr.features.feature_set import log_columns
+
+KEYS_SHOWN = 3
+_DAMAGED = re.compile(
+    r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|is not a Parquet file|Could not read footer|FILE_NOT_EXIST"
+    r"|PARQUET_CONVERSION_FAILURE|can not read class org.apache.parquet"
+)
+_FILE = re.compile(r"(?:file:)?/[^\s'\",;]+")
+
+
+def column(name: str) -> Any:
+    """A column by its exact name, whatever characters it has."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn Spark's account of an unreadable file into an error that names the file.
+
+    Args:
+        where: The configuration's key of what is being read.
+
+    Raises:
+        InputError: A file is damaged or missing.
+    """
+    try:
+        yield
+    except EcdctrError:
+        raise
+    except (PySparkException, Py4JError) as error:
+        text = str(error)
+        if not _DAMAGED.search(text):
+            raise
+        files = [found for found in _FILE.findall(text) if "." in Path(found).name]
+        named = next((file for file in files if file.endswith((".parquet", ".csv", ".gz", ".json"))), "a file")
+        raise InputError(
+            f"{where}: {named.removeprefix('file:')} is damaged or missing", hint="replace or remove this file"
+        ) from error
+
+
+def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> DataFrame:
+    """The rows of one domain as they stand in the log, with the columns of its side tables.
+
+    Args:
+        spark: The session.
+        dataset: The data set's configuration.
+        key: `natural` or `ads`.
+
+    Raises:
+        InputError: Path, format, condition or columns do not fit what lies there.
+    """
+    source: Source = getattr(dataset, key)
+    where = f"dataset.{key}"
+    frame = _read(spark, source.path, source.format, where)
+    if source.where is not None:
+        frame = _filter(frame, source.where, where)
+    for place, side in enumerate(source.side_tables):
+        frame = _join(spark, frame, side, f"{where}.side_tables.{place}")
+    columns = dataset.columns_of(source)
+    wanted = {columns.user, columns.item, columns.time.column, columns.label, *columns.identity()}
+    require_columns(frame, [*sorted(wanted), *log_columns(dataset)], where)
+    return frame
+
+
+def require_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:
+    """Refuse a frame that lacks columns, naming the nearest ones it has.
+
+    Raises:
+        InputError: A column is missing.
+    """
+    missing = sorted({name for name in names if name not in frame.columns})
+    if missing:
+        near = [difflib.get_close_matches(name, frame.columns, n=1) for name in missing]
+        hints = [f"did you mean {found[0]!r} for {name!r}?" for name, found in zip(missing, near, strict=True) if found]
+        raise InputError(
+            f"{where} has no column {', '.join(map(repr, missing))}; found {', '.join(frame.columns)}",
+            hint=" ".join(hints) or "correct the column names in the configuration",
+        )
+
+
+def fingerprint(dataset: DatasetConfig) -> str | None:
+    """SHA-256 over names, sizes and times of all input files; None where they are not on a local file system."""
+    lines = []
+    for source in (dataset.natural, dataset.ads):
+        for path in (source.path, *(side.path for side in source.side_tables)):
+            if "://" in path or not Path(path).exists():
+                return None
+            root = Path(path).absolute()
+            for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+                if file.is_file():
+                    status = file.stat()
+                    lines.append(f"{file}\t{status.st_size}\t{status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _read(spark: SparkSession, path: str, kind: str, where: str) -> DataFrame:
+    if "://" not in path:
+        local = Path(path).absolute()
+        if not local.exists():
+            near = difflib.get_close_matches(local.name, [p.name for p in local.parent.glob("*")])
+            raise InputError(
+                f"{where}.path: {local} does not exist",
+                hint=f"did you mean {local.parent / near[0]}?" if near else "give an existing file or folder",
+            )
+        is_delta = (local / "_delta_log").is_dir()
+        if is_delta != (kind == "delta"):
+            found = "a Delta table" if is_delta else "no Delta table (it has no _delta_log)"
+            raise InputError(
+                f"{where}.path: {local} is {found}, but format is {kind!r}",
+                hint="write format: delta" if is_delta else "write format: parquet or format: csv",
+            )
+        path = str(local)
+    reader = spark.read.option("header", True).option("escape", '"') if kind == "csv" else spark.read
+    try:
+        with reading(where):
+            return reader.format(kind).load(path)
+    except AnalysisException as error:
+        raise InputError(
+            f"{where}.path: nothing can be read from {path} as {kind}: {_first_line(error)}",
+            hint="check the path, the format, and that the folder holds files",
+        ) from error
+
+
+def _filter(frame: DataFrame, condition: str, where: str) -> DataFrame:
+    try:
+        return frame.where(condition)
+    except (AnalysisException, ParseException) as error:
+        raise InputError(
+            f"{where}.where: {condition!r} is no condition on these rows: {_first_line(error)}",
+            hint=f"columns are {', '.join(frame.columns)}",
+        ) from error
+
+
+def _join(spark: SparkSession, frame: DataFrame, side: SideTable, where: str) -> DataFrame:
+    table = _read(spark, side.path, side.format, where)
+    require_columns(table, [side.key, *side.columns], where)
+    require_columns(frame, [side.key], f"{where}.key: the log")
+    clash = sorted(set(side.columns) & set(frame.columns))
+    if clash:
+        raise InputError(
+            f"{where}.columns: {', '.join(clash)} are columns of the log already",
+            hint="leave them out of the side table",
+        )
+    # Keys meet as text: one side's integers are often the other side's CSV.
+    key = column(side.key).cast("string")
+    table = table.select(key.alias("_key"), *(column(name) for name in side.columns)).where("_key IS NOT NULL")
+    with reading(where):
+        twice = table.groupBy("_key").count().where("count > 1").orderBy("_key").limit(KEYS_SHOWN).collect()
+    if twice:
+        keys = ", ".join(repr(row["_key"]) for row in twice)
+        raise InputError(
+            f"{where}.path: {side.path} has several rows for one {side.key}, for example {keys}",
+            hint="a side table has one row per key; remove the others",
+        )
+    return frame.join(table, key == F.col("_key"), "left").drop("_key")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,211 @@
+"""Which tokens have an embedding of their own, from which day on, and under which id.
+
+A token is admitted on the first day on which its impressions so far, that day included, reach the vocabulary's minimum.
+Each day of admission opens a block common to all buckets, and within it ids go by bucket and token: the same ids come
+out whether days are prepared one by one or all together, and no later day changes them.
+"""
+
+import bisect
+import datetime as dt
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from ecdctr.config import Config
+from ecdctr.config.features import VocabularyConfig
+from ecdctr.etl.tokens import bucket, token
+from ecdctr.features.encoding import first_token_id, rows_after_blocks
+from ecdctr.features.feature_set import FeatureSet, token_sources
+from ecdctr.lake.schema import DOMAINS
+from ecdctr.lake.tables import Lake
+
+logger = logging.getLogger(__name__)
+
+TABLE = "vocabulary"
+
+
+@dataclass(frozen=True)
+class HighWaterMarks:
+    """Table rows of each vocabulary as they grew.
+
+    Attributes:
+        marks: For each vocabulary, ascending days of admission and the rows after each.
+        features: The sample contract.
+    """
+
+    marks: Mapping[str, tuple[list[dt.date], list[int]]]
+    features: FeatureSet
+
+    def rows_until(self, date: dt.date) -> dict[str, int]:
+        """Rows of each vocabulary as known from days strictly before `date`."""
+        return {name: self._rows(name, date) for name in self.features.vocabularies}
+
+    def _rows(self, name: str, date: dt.date) -> int:
+        if name in self.features.fixed_rows:
+            return self.features.fixed_rows[name]
+        days, rows = self.marks.get(name, ([], []))
+        place = bisect.bisect_left(days, date)
+        return rows[place - 1] if place else rows_after_blocks(0, self.features.oov_buckets[name])
+
+
+def high_water_marks(lake: Lake, features: FeatureSet) -> HighWaterMarks:
+    """Read the marks from the vocabulary table: one aggregate over it, one row per vocabulary and day on the driver."""
+    marks: dict[str, tuple[list[dt.date], list[int]]] = {}
+    if lake.exists(TABLE):
+        grown = lake.read(TABLE).groupBy("field", "admitted").agg(F.max("id").alias("last")).orderBy("admitted")
+        for row in grown.collect():
+            buckets = features.oov_buckets.get(row["field"], 1)
+            days, rows = marks.setdefault(row["field"], ([], []))
+            days.append(row["admitted"])
+            grown_to = rows_after_blocks((row["last"] - first_token_id(buckets)) // buckets + 1, buckets)
+            rows.append(max(grown_to, rows[-1] if rows else 0))
+    return HighWaterMarks(marks, features)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """An open vocabulary: its fields' columns and its rules."""
+
+    name: str
+    fields: list[list[str]]
+    rules: VocabularyConfig
+
+
+def open_vocabularies(config: Config) -> list[_Open]:
+    """The vocabularies that grow, in order of first use."""
+    fields: dict[str, list[list[str]]] = {}
+    for name, columns in token_sources(config.dataset).values():
+        fields.setdefault(name, []).append(columns)
+    return [_Open(name, columns, config.vocabulary(name)) for name, columns in fields.items()]
+
+
+def grow(lake: Lake, config: Config, features: FeatureSet, since: dt.date, until: dt.date) -> int:
+    """Admit the tokens that earned it on the days `[since, until)`.
+
+    Args:
+        lake: Tables with the impressions of all days before `until`.
+        config: The configuration.
+        features: The sample contract.
+        since: First new day.
+        until: The day after the last.
+
+    Returns:
+        Tokens admitted.
+    """
+    vocabularies = open_vocabularies(config)
+    counts = _counts(lake, vocabularies, since, until)
+    admitted = _admitted(counts, vocabularies, since)
+    if lake.exists(TABLE):
+        admitted = admitted.join(_known(lake, vocabularies), ["v", "token"], "left_anti")
+    placed = _placed(admitted, vocabularies).persist()
+    try:
+        blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
+        lake.create(TABLE)
+        if not blocks:
+            return 0
+        starts = _starts(
+            high_water_marks(lake, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
+        )
+        rows = _with_ids(lake.spark, placed, starts, vocabularies)
+        lake.append(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"))
+        return sum(row["n"] for row in blocks)
+    finally:
+        placed.unpersist()
+
+
+def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until: dt.date) -> DataFrame:
+    """One row per impression and token: v (place of the vocabulary), token, event_date."""
+    frames = []
+    for domain in DOMAINS:
+        table = lake.read(f"{domain}_impressions").where(F.col("event_date") < F.lit(until))
+        if since is not None:
+            table = table.where(F.col("event_date") >= F.lit(since))
+        pairs = []
+        for place, vocabulary in enumerate(vocabularies):
+            mark = None if vocabulary.rules.share_domains else domain
+            texts = [token(columns, mark) for columns in vocabulary.fields]
+            pairs += [F.struct(F.lit(place).alias("v"), text.alias("token")) for text in texts]
+        listed = F.array(*pairs)
+        if any(len(vocabulary.fields) > 1 for vocabulary in vocabularies):
+            listed = F.array_distinct(listed)
+        frames.append(table.select("event_date", F.explode(listed).alias("t")).select("t.v", "t.token", "event_date"))
+    return frames[0].unionByName(frames[1]).where("token IS NOT NULL")
+
+
+def _counts(lake: Lake, vocabularies: list[_Open], since: dt.date, until: dt.date) -> DataFrame:
+    """Impressions by token and day: of all days, for the tokens that occur in the new ones and are not yet admitted."""
+    tokens = _tokens(lake, vocabularies, None, until)
+    if lake.exists(TABLE):
+        new = _tokens(lake, vocabularies, since, until).select("v", "token").distinct()
+        tokens = tokens.join(
+            new.join(_known(lake, vocabularies), ["v", "token"], "left_anti"), ["v", "token"], "left_semi"
+        )
+    return tokens.groupBy("v", "token", "event_date").count()
+
+
+def _known(lake: Lake, vocabularies: list[_Open]) -> DataFrame:
+    places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
+    return lake.read(TABLE).select(places[F.col("field")].alias("v"), "token")
+
+
+def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date) -> DataFrame:
+    """One row per admitted token: v, token, first_seen, last_seen, count, admitted."""
+    days = Window.partitionBy("v", "token").orderBy("event_date")
+    needed = F.element_at(F.array(*(F.lit(v.rules.min_count) for v in vocabularies)), F.col("v") + 1)
+    summed = counts.withColumns({"total": F.sum("count").over(days), "first_seen": F.first("event_date").over(days)})
+    return summed.where((F.col("total") >= needed) & (F.col("total") - F.col("count") < needed)).select(
+        "v",
+        "token",
+        "first_seen",
+        F.col("event_date").alias("last_seen"),
+        F.col("total").alias("count"),
+        # A day before the new ones has its block already; a token that should have been in it comes into the first new one.
+        F.greatest("event_date", F.lit(since)).alias("admitted"),
+    )
+
+
+def _placed(admitted: DataFrame, vocabularies: list[_Open]) -> DataFrame:
+    """Adds the bucket and the 1-based place within vocabulary, day and bucket."""
+    buckets = F.element_at(F.array(*(F.lit(v.rules.oov_buckets) for v in vocabularies)), F.col("v") + 1)
+    order = Window.partitionBy("v", "admitted", "bucket").orderBy("token")
+    return admitted.withColumn("bucket", bucket(F.col("token"), buckets)).withColumn(
+        "place", F.row_number().over(order)
+    )
+
+
+def _starts(
+    marks: HighWaterMarks, vocabularies: list[_Open], blocks: list[tuple[int, dt.date, int]]
+) -> list[tuple[int, dt.date, int]]:
+    """First block of each vocabulary and day."""
+    starts = []
+    following: dict[int, int] = {}
+    for v, day, count in sorted(blocks):
+        name, buckets = vocabularies[v].name, vocabularies[v].rules.oov_buckets
+        if v not in following:
+            rows = marks.marks.get(name, ([], [first_token_id(buckets)]))[1][-1]
+            following[v] = (rows - first_token_id(buckets)) // buckets
+        starts.append((v, day, following[v]))
+        following[v] += count
+    return starts
+
+
+def _with_ids(
+    spark: SparkSession, placed: DataFrame, starts: list[tuple[int, dt.date, int]], vocabularies: list[_Open]
+) -> DataFrame:
+    table = spark.createDataFrame(starts, "v int, admitted date, start bigint")
+    names = F.element_at(F.array(*(F.lit(v.name) for v in vocabularies)), F.col("v") + 1)
+    buckets = F.element_at(F.array(*(F.lit(v.rules.oov_buckets) for v in vocabularies)), F.col("v") + 1)
+    block = F.col("start") + F.col("place") - 1
+    joined = placed.join(F.broadcast(table), ["v", "admitted"])
+    return joined.select(
+        names.alias("field"),
+        "token",
+        (F.lit(2) + buckets + F.col("bucket") + buckets * block).cast("bigint").alias("id"),
+        "first_seen",
+        "last_seen",
+        "count",
+        "admitted",
+    )
