@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.settings import Settings
 
+Domain = Literal["natural", "ad"]
 RESERVED = {"event_id", "event_date", "event_time", "day", "label", "weight", "user", "user_id", "item_id"}
 
 
@@ -90,7 +91,7 @@ class SequenceFeature(Settings):
     name: FeatureName
     length: int = Field(default=20, ge=1, le=5000)
     """Clicks remembered; shorter histories are padded."""
-    domains: list[Literal["natural", "ad"]] = Field(default_factory=lambda: ["natural", "ad"], min_length=1)
+    domains: list[Domain] = Field(default=["natural", "ad"], min_length=1)
     """Whose clicks are remembered."""
     delay_seconds: int = Field(default=0, ge=0)
     """A click is known only this long after it happened."""

@@ -75,10 +75,10 @@ def _apply_set(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {assignment!r}: expected key.path=value", hint="for example --set ranks=1")
-    value = yaml.safe_load(text) if text else None
+    value: Any = yaml.safe_load(text) if text else None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
-    return _merge(tree, value)
+    return _merge(tree, dict(value))
 
 
 def _base_files(config_path: Path) -> list[Path]:

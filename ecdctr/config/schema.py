@@ -12,7 +12,7 @@ from ecdctr.config.durations import Days
 from ecdctr.config.features import SequenceFeature, VocabularyConfig
 from ecdctr.config.settings import Settings
 
-Level = Literal["tpm", "cpm", "actr"]
+ArmName = Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]
 
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
@@ -80,7 +80,7 @@ class TpmConfig(Settings):
     """Key features beside user and item."""
     embedding_dim: int = Field(default=16, ge=1)
     """Length of the published vectors."""
-    hidden_units: list[int] = Field(default_factory=lambda: [32, 16])
+    hidden_units: list[int] = Field(default=[32, 16])
     """Of its MLP."""
     continue_previous: bool = True
     """A snapshot goes on from the one before, on the days since; else it starts anew on its whole window."""
@@ -132,9 +132,9 @@ class ModelConfig(Settings):
     """Order of explicit interactions, less one."""
     cross_rank: int | None = Field(default=None, ge=1)
     """Low-rank cross matrices of this rank; none: full matrices."""
-    hidden_units: list[int] = Field(default_factory=lambda: [128, 64], min_length=1)
+    hidden_units: list[int] = Field(default=[128, 64], min_length=1)
     """Of the MLP."""
-    attention_hidden_units: list[int] = Field(default_factory=lambda: [32])
+    attention_hidden_units: list[int] = Field(default=[32])
     """Of the target attention's scoring network."""
     batch_norm: bool = True
     """In the MLP, with statistics of the global batch."""
@@ -174,9 +174,7 @@ class Config(Settings):
     """A rank that is missing for longer ends the training of all."""
     walk_days: Days = 14
     """Days walked by default: the last ones of the ad log."""
-    arms: list[Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]] = Field(
-        default_factory=lambda: ["ecdctr", "target_only"], min_length=1
-    )
+    arms: list[ArmName] = Field(default=["ecdctr", "target_only"], min_length=1)
     """Ways to train the ad model; the first one is the report's, `target_only` what it is compared with."""
     dataset: DatasetConfig
     vocabularies: dict[str, VocabularyConfig] = Field(default_factory=dict)

@@ -31,9 +31,9 @@ class CTRModel(nn.Module):
     def embed(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Vectors of all id fields `(B, F, D)` and of each sequence `(B, T, D)`, in one look-up."""
         features, tables = self.features, self.tables
-        fields = [tables.places(batch.ids[:, at], features.vocabulary_of[f]) for at, f in enumerate(features.id_fields)]
+        fields = tables.places(batch.ids, *(features.vocabulary_of[name] for name in features.id_fields))
         histories = [tables.places(ids, features.vocabulary_of[name]) for name, ids in batch.sequences.items()]
-        vectors = tables.lookup([torch.stack(fields, 1), *histories], training=self.training and torch.is_grad_enabled())
+        vectors = tables.lookup([fields, *histories], training=self.training and torch.is_grad_enabled())
         return vectors[0], dict(zip(batch.sequences, vectors[1:], strict=True))
 
     def attach(self, reducer: Reducer) -> None:

@@ -36,4 +36,4 @@ def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed:
         raise ConfigError(f"model {backbone!r} has no option {', '.join(unknown)}", hint="see docs/models.md")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MODELS[backbone](features=features, rows=rows, seed=seed, **given)  # type: ignore[call-arg]
+        return MODELS[backbone](features=features, rows=rows, seed=seed, **given)

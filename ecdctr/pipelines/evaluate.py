@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ecdctr.exceptions import NotReadyError
-from ecdctr.metrics import by_activity, calibration_bins, paired_bootstrap, summary
+from ecdctr.metrics import by_activity, by_flag, calibration_bins, paired_bootstrap, summary
 from ecdctr.pipelines.popularity import popularity_auc
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
@@ -28,6 +28,7 @@ class Evaluation:
         differences: Each arm against ads only, with intervals over users.
         calibration: For each arm, bins of predicted and observed click rate.
         by_activity: For each arm, metrics by how many ads a user saw in the walk.
+        cold_users: For each arm, metrics of users who saw no ad before the scored day, and of the others.
         popularity_auc: AUC of an item's smoothed click rate up to the day before.
     """
 
@@ -36,6 +37,7 @@ class Evaluation:
     differences: list[dict[str, Any]]
     calibration: dict[str, list[dict[str, Any]]]
     by_activity: dict[str, dict[str, dict[str, Any]]]
+    cold_users: dict[str, dict[str, dict[str, Any]]]
     popularity_auc: float | None
 
 
@@ -43,7 +45,8 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
     """Predictions of this configuration's published versions for the days of a window.
 
     Returns:
-        Columns event_id, event_date, user_id, label, probability, model_version, arm; each (arm, event) once.
+        Columns event_id, event_date, user_id, label, probability, model_version, arm, and whether the user saw no ad before
+        that day (`cold`); each (arm, event) once.
 
     Raises:
         NotReadyError: An arm without a prediction in the window.
@@ -51,7 +54,10 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
     versions = [entry.version for arm in arms for entry in Publisher(workspace).versions("actr", arm)]
     table = workspace.lake.read("predictions")
     rows = table.where(table.model_version.isin(versions) & (table.event_date >= since) & (table.event_date < until))
-    frame = rows.drop("seed").toPandas().sort_values(["arm", "event_date", "event_id"], ignore_index=True)
+    seen = workspace.lake.read("ad_impressions").groupBy("user_id").agg({"event_date": "min"})
+    rows = rows.join(seen.withColumnRenamed("min(event_date)", "first_ad"), "user_id")
+    rows = rows.withColumn("cold", rows.first_ad == rows.event_date).drop("first_ad", "seed")
+    frame = rows.toPandas().sort_values(["arm", "event_date", "event_id"], ignore_index=True)
     missing = sorted(set(arms) - set(frame["arm"]))
     if missing:
         raise NotReadyError(
@@ -63,7 +69,7 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
 
 def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation:
     """Metrics of every arm of the configuration on the days `[since, until)`."""
-    arms = workspace.config.arms
+    arms: list[str] = list(workspace.config.arms)
     frame = load_predictions(workspace, arms, since, until)
     by_arm = {arm: frame[frame["arm"] == arm].reset_index(drop=True) for arm in arms}
     return Evaluation(
@@ -72,6 +78,7 @@ def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation
         differences=_differences(by_arm, workspace.config.seed),
         calibration={arm: _calibration(rows) for arm, rows in by_arm.items()},
         by_activity={arm: by_activity(*_columns(rows)) for arm, rows in by_arm.items()},
+        cold_users={arm: by_flag(*_columns(rows), rows["cold"].to_numpy()) for arm, rows in by_arm.items()},
         popularity_auc=popularity_auc(workspace, since, until),
     )
 

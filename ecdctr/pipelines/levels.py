@@ -192,7 +192,7 @@ class Levels:
         record = records[0] | {"peak_rss_bytes": max(item["peak_rss_bytes"] for item in records)}
         record["window_days"] = day_number(window[1]) - day_number(window[0])
         logger.info(
-            "%s %s %s: %s rows, %d steps, log loss %.4f, %.1f s",
-            task.level, task.arm, date, f"{record['rows']:,}", record["steps"], record["train_log_loss"], record["seconds"],
+            "%s %s %s: %s rows, %d steps, log loss %s, %.1f s",
+            task.level, task.arm, date, f"{record['rows']:,}", record["steps"], f"{record['train_log_loss'] or float('nan'):.4f}", record["seconds"],
         )  # fmt: skip
         return self.publisher.add(task, date, window, parents, record)

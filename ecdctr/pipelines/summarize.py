@@ -6,6 +6,7 @@ from typing import Any
 
 from ecdctr import __version__
 from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.evaluate import BASELINE, Evaluation
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
@@ -46,7 +47,10 @@ def summarize(
             "daily": evaluation.daily[main],
             "pooled": evaluation.pooled[main],
             "seconds": seconds,
-            "arms": {arm: {"daily": evaluation.daily[arm], "pooled": evaluation.pooled[arm]} for arm in config.arms},
+            "arms": {
+                arm: {"daily": evaluation.daily[arm], "pooled": evaluation.pooled[arm], "title": ARMS[arm].title}
+                for arm in config.arms
+            },
             "transfer": {
                 "arm": main,
                 "baseline": BASELINE,
@@ -57,6 +61,7 @@ def summarize(
             "loss_curves": {entry.version: json.loads(entry.metrics_json)["loss_curve"] for entry in used},
             "calibration": evaluation.calibration,
             "by_activity": evaluation.by_activity,
+            "cold_users": evaluation.cold_users,
             "constants": {"popularity_auc": evaluation.popularity_auc, "constant_auc": 0.5},
         }
     )
@@ -107,7 +112,7 @@ def _version(entry: LedgerEntry) -> dict[str, Any]:
 def _dataset(workspace: Workspace) -> dict[str, Any]:
     natural, ads = (workspace.pinned(name) for name in ("natural_samples", "ad_samples"))
     counts = workspace.count_entities()
-    days = [file.event_date for pinned in (natural, ads) for file in pinned.files]
+    days = [file.event_date for pinned in (natural, ads) for file in pinned.files if file.event_date is not None]
     return {
         "name": workspace.config.name,
         "natural_rows": natural.rows,

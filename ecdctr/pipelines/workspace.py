@@ -95,7 +95,7 @@ class Workspace:
         files = self.pinned(table).files
         if not files:
             raise NotReadyError(f"{table} has no rows", hint="check the config's dataset section, then ecdctr prepare")
-        return min(file.event_date for file in files)
+        return min(file.event_date for file in files if file.event_date is not None)
 
     def rows_until(self, date: dt.date) -> dict[str, int]:
         """Table rows of each vocabulary as known from days strictly before `date`."""

@@ -215,7 +215,7 @@ def _publish(
         "steps": progress.step,
         "rows": task.train.rows * task.training.epochs,
         "parameters": sum(t.numel() for t in (network | tables).values()),
-        "train_log_loss": progress.loss_sum / max(progress.weight_sum, 1e-12),
+        "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "moved": moved,

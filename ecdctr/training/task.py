@@ -90,7 +90,7 @@ class LevelTask(Settings):
 
     def digest(self) -> str:
         """SHA-256 over all that decides the parameters; paths of folders are left out."""
-        elsewhere = {
+        elsewhere: Any = {
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
             "start": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
         }  # fmt: skip

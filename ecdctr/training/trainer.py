@@ -19,6 +19,7 @@ from ecdctr.training.optimizers import RowwiseAdagrad, merge_touched
 
 LOSS, WEIGHT, STOP = range(3)
 CURVE_POINTS = 200
+PHASES = ("input", "forward", "backward", "exchange", "update")
 
 
 @dataclass
@@ -32,9 +33,6 @@ class Progress:
     loss_sum: float = 0.0
     weight_sum: float = 0.0
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-
-
-PHASES = ("input", "forward", "backward", "exchange", "update")
 
 
 class Trainer:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.config.schema import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
@@ -10,7 +11,6 @@ from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.registry import build
-from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.training.trainer import Trainer
 
 pytestmark = pytest.mark.unit

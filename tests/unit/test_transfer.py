@@ -111,11 +111,15 @@ def test_a_row_sees_only_snapshots_that_ended_by_its_day(history):
         "user", torch.tensor([4, 4, 4, 4, 4]), torch.tensor([9, 10, 20, 29, 40])
     )
     assert mask.tolist() == [[False, False], [True, False], [True, True], [True, True], [True, True]]
-    np.testing.assert_allclose(vectors[:, :, 0], [[0, 0], [1.04, 0], [2.04, 1.04], [2.04, 1.04], [3.04, 2.04]], rtol=1e-6)
+    np.testing.assert_allclose(
+        vectors[:, :, 0], [[0, 0], [1.04, 0], [2.04, 1.04], [2.04, 1.04], [3.04, 2.04]], rtol=1e-6
+    )
 
 
 def test_absent_and_later_ids_are_masked(history):
-    _, mask = HistoricalEmbeddings(history, 3, "as_of").find("item", torch.tensor([3, 6, 7, 2**40]), torch.full((4,), 35))
+    _, mask = HistoricalEmbeddings(history, 3, "as_of").find(
+        "item", torch.tensor([3, 6, 7, 2**40]), torch.full((4,), 35)
+    )
     assert mask.tolist() == [[False] * 3, [True, True, False], [True, False, False], [False] * 3]
 
 
