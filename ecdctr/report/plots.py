@@ -1,0 +1,149 @@
+"""The plots of a report, each a function from the report to SVG."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+import matplotlib.dates as mdates
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from ecdctr.report.canvas import ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas
+from ecdctr.report.schema import DailyMetrics, Difference, Metrics, Report, Version
+from ecdctr.report.wording import NAMES, printable, unit_of, verdict_of
+
+
+def arms_of(report: Report) -> list[str]:
+    """Arms in the order of their colours: the main one first, what it is compared with second."""
+    names = list(report.arms)
+    if report.transfer:
+        first = [name for name in (report.transfer.arm, report.transfer.baseline) if name in report.arms]
+        names = [*first, *(name for name in names if name not in first)]
+    return names[: len(ARMS)]
+
+
+def daily(report: Report, metric: str) -> Markup:
+    """A metric per walked day, one line for each arm; a gap where it is null."""
+    series = {name: report.arms[name].daily for name in arms_of(report)} or {"model": report.daily}
+    with canvas(f"daily-{metric}", f"{NAMES[metric]} per day, by arm", 5.4, 2.35) as drawn:
+        axes = drawn.axes
+        for (_, days), color in reversed(list(zip(series.items(), ARMS, strict=False))):
+            values = [_value(day, metric) for day in days]
+            axes.plot(
+                _numbers(day.date for day in days), values, color=color, marker="o", markersize=3.4, mec=PANEL, mew=0.7
+            )
+        if metric == "pcoc":
+            axes.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        _date_axis(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return drawn.svg
+
+
+def differences(shown: Sequence[Difference]) -> Markup:
+    """Differences in points with their intervals; the band around zero is what chance alone may give."""
+    with canvas("differences", "Differences with their intervals", 5.4, 0.62 + 0.48 * len(shown)) as drawn:
+        axes = drawn.axes
+        for row, difference in enumerate(shown):
+            color = {"better": GOOD, "worse": BAD, "open": OPEN}[verdict_of(difference)]
+            low, high, value = (100 * v for v in (difference.low, difference.high, difference.difference))
+            axes.plot([low, high], [row, row], color=color, linewidth=3.2, solid_capstyle="round")
+            axes.plot([value], [row], color=color, marker="o", markersize=8.5, mec=PANEL, mew=1.5)
+        axes.axvline(0.0, color=INK, linewidth=1.0, zorder=1)
+        axes.set_yticks(range(len(shown)), [NAMES[d.metric] for d in shown], color=INK)
+        axes.set_ylim(len(shown) - 0.45, -0.55)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.set_xlabel(f"difference,{unit_of('auc')}")
+        axes.margins(x=0.08)
+    return drawn.svg
+
+
+def calibration(report: Report) -> Markup:
+    """Observed click rate against the predicted one, in bins of equally many rows."""
+    with canvas("calibration", "Observed against predicted click rate, by arm", 4.4, 3.3) as drawn:
+        axes = drawn.axes
+        ends = [0.0]
+        for name, color in reversed(list(zip(arms_of(report), ARMS, strict=False))):
+            points = report.calibration.get(name, [])
+            predicted, observed = [100 * p.predicted for p in points], [100 * p.observed for p in points]
+            axes.plot(predicted, observed, color=color, marker="o", markersize=4.2, mec=PANEL, mew=0.7)
+            ends += [*predicted, *observed]
+        end = 1.06 * max(ends)
+        axes.plot([0, end], [0, end], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.set_xlim(0, end)
+        axes.set_ylim(0, end)
+        percent = FuncFormatter(lambda value, _: f"{value:g} %")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(percent)
+        axes.set_xlabel("predicted click rate")
+        axes.set_ylabel("observed click rate")
+    return drawn.svg
+
+
+def losses(report: Report, level: str, groups: dict[str, Sequence[Version]]) -> Markup:
+    """Training loss of a level over its steps, versions one after the other."""
+    with canvas(f"loss-{level}", f"Training log loss of {level}", 4.0, 2.2) as drawn:
+        axes = drawn.axes
+        for (_, versions), color in reversed(list(zip(groups.items(), ARMS, strict=False))):
+            at, steps, values, starts = 0, list[int](), list[float](), list[int]()
+            for version in versions:
+                starts.append(at)
+                known = [(step, loss) for step, loss in report.loss_curves.get(version.version, []) if loss is not None]
+                steps += [at + step for step, _ in known]
+                values += [loss for _, loss in known]
+                at += version.steps
+            axes.plot(steps, values, color=color, linewidth=1.3)
+            for start in starts[1:] if len(starts) <= 8 else []:
+                axes.axvline(start, color=RULE, linewidth=1.0, zorder=0)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return drawn.svg
+
+
+def by_part(report: Report, parts: dict[str, dict[str, Metrics]], name: str, metric: str = "auc") -> Markup:
+    """A metric by part of the rows, one mark for each arm."""
+    shown = [(arm, color) for arm, color in zip(arms_of(report), ARMS, strict=False) if arm in parts]
+    labels = list(dict.fromkeys(part for arm, _ in shown for part in parts[arm]))
+    with canvas(f"part-{name}", f"{NAMES[metric]} by {name}", 4.4, 3.3) as drawn:
+        axes = drawn.axes
+        for index, (arm, color) in enumerate(shown):
+            shift = (index - (len(shown) - 1) / 2) * 0.16
+            known = [(at, getattr(parts[arm][label], metric)) for at, label in enumerate(labels) if label in parts[arm]]
+            known = [(at, value) for at, value in known if value is not None]
+            axes.vlines(
+                [at + shift for at, _ in known], 0.5, [v for _, v in known], color=color, linewidth=1.6, alpha=0.55
+            )
+            axes.plot(
+                [at + shift for at, _ in known],
+                [v for _, v in known],
+                "o",
+                color=color,
+                markersize=6,
+                mec=PANEL,
+                mew=0.7,
+            )
+        axes.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.set_xticks(range(len(labels)), [printable(label) for label in labels], color=INK)
+        axes.set_xlim(-0.6, len(labels) - 0.4)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel(NAMES[metric])
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+    return drawn.svg
+
+
+def _value(day: DailyMetrics, metric: str) -> float:
+    value = getattr(day, metric)
+    return float("nan") if value is None else float(value)
+
+
+def _numbers(dates: Iterable[dt.date]) -> list[float]:
+    return [float(mdates.date2num(date)) for date in dates]
+
+
+def _date_axis(axes: Axes) -> None:
+    locator = mdates.AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))

@@ -1,0 +1,215 @@
+"""`report.json` as types: contract §6 to the letter, and the keys that this project adds.
+
+Strict: no number from a string, no true for 1, no unknown key. Days are ISO dates. NaN and infinity become null where
+a metric may be null, and are refused elsewhere: JSON has no word for them.
+"""
+
+import datetime as dt
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
+
+LEVELS = ("tpm", "cpm", "actr")
+STAGES = ("prepare", "tpm", "cpm", "actr", "evaluate", "total")
+
+
+def _day(value: Any) -> dt.date:
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, str) and len(value) == 10:
+        return dt.date.fromisoformat(value)
+    raise ValueError(f"{value!r} is no day; a date such as 2024-03-31 was expected")
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _window(value: tuple[dt.date, dt.date]) -> tuple[dt.date, dt.date]:
+    if value[0] > value[1]:
+        raise ValueError(f"the window [{value[0]}, {value[1]}) ends before it starts")
+    return value
+
+
+def _all_stages(value: dict[str, float]) -> dict[str, float]:
+    missing = [stage for stage in STAGES if stage not in value]
+    if missing:
+        raise ValueError(f"seconds of {', '.join(missing)} are missing")
+    return value
+
+
+Day = Annotated[dt.date, BeforeValidator(_day), PlainSerializer(dt.date.isoformat, return_type=str)]
+Window = Annotated[tuple[Day, Day], Strict(False), AfterValidator(_window)]
+"""`[start, end)` in UTC days."""
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_known)]
+"""In [0, 1], or null where it cannot be computed."""
+Metric = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_known)]
+"""0 or more, or null where it cannot be computed."""
+Curve = list[Annotated[tuple[Count, Metric], Strict(False)]]
+"""(step, mean log loss of the steps since the last point)."""
+
+
+class Part(BaseModel):
+    """Any object of the report."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Metrics(Part):
+    """Metrics of some rows; see docs/metrics.md."""
+
+    rows: Count
+    clicks: Count
+    auc: Share
+    gauc: Share
+    log_loss: Metric
+    normalized_entropy: Metric
+    pcoc: Metric
+
+
+class DailyMetrics(Metrics):
+    """Metrics of one walked day, scored before the day was trained on."""
+
+    date: Day
+    model_version: str
+
+
+class Dataset(Part):
+    """What was learned from."""
+
+    name: str
+    natural_rows: Count
+    ad_rows: Count
+    users: Count
+    items: Count
+    since: Day = Field(alias="from")
+    until: Day
+
+
+class TableFacts(Part):
+    """A Delta table as it stood at the end."""
+
+    version: Count
+    rows: Count
+    bytes: Count
+    files: Count
+
+
+class Version(Part):
+    """A published model.
+
+    Attributes:
+        window: Days it was trained on.
+        seconds: Wall time of training.
+        train_log_loss: Mean over the rows of training, each scored before its own step.
+        arm: Way of training; empty where levels are shared.
+        date: The first day that it may not have seen.
+        phases: Seconds of a rank's steps by what they went into.
+    """
+
+    version: str
+    parents: list[str]
+    window: Window
+    rows: Count
+    steps: Count
+    seconds: Amount
+    samples_per_second: Amount
+    peak_rss_bytes: Count
+    parameters: Count
+    train_log_loss: Metric
+    arm: str = ""
+    date: Day | None = None
+    phases: dict[str, Amount] = {}
+
+
+class Levels(Part):
+    """Versions of each level, oldest first."""
+
+    tpm: list[Version]
+    cpm: list[Version]
+    actr: list[Version]
+
+
+class ArmReport(Part):
+    """One way to train the ad model; `title` names it for readers."""
+
+    daily: list[DailyMetrics]
+    pooled: Metrics
+    title: str = ""
+
+
+class Difference(Part):
+    """metric(arm) - metric(baseline), with its interval over users."""
+
+    arm: str = ""
+    baseline: str = ""
+    metric: str
+    difference: Number
+    low: Number
+    high: Number
+    users: Count
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class Transfer(Part):
+    """The question that the first page answers."""
+
+    baseline: str
+    arm: str
+    differences: list[Difference]
+
+
+class CalibrationPoint(Part):
+    """A bin of like predictions."""
+
+    predicted: Annotated[float, Field(ge=0, le=1)]
+    observed: Annotated[float, Field(ge=0, le=1)]
+    rows: Count
+    weight: Amount | None = None
+
+
+class Report(Part):
+    """`runs/NAME/report.json`.
+
+    Attributes:
+        seconds: Wall time by stage; those of `STAGES` at least.
+        arms: Metrics of each arm; the main arm's are `daily` and `pooled` as well.
+        transfer: The main arm against ads only.
+        differences: Every arm against ads only.
+        startup_seconds: Time before the first step, by cause.
+        loss_curves: By version.
+        calibration: By arm.
+        by_activity: By arm, then by ads that a user saw in the walk.
+        cold_users: By arm, then "cold" (no ad before) and "warm".
+        constants: What needs no model: popularity_auc, constant_auc.
+    """
+
+    schema_version: Literal[1]
+    run_id: str
+    config_digest: str
+    code_version: str
+    seed: int
+    ranks: Annotated[int, Field(ge=1)]
+    dataset: Dataset
+    tables: dict[str, TableFacts]
+    levels: Levels
+    daily: list[DailyMetrics]
+    pooled: Metrics
+    seconds: Annotated[dict[str, Amount], AfterValidator(_all_stages)]
+    arms: dict[str, ArmReport] = {}
+    transfer: Transfer | None = None
+    differences: list[Difference] = []
+    startup_seconds: dict[str, Amount] = {}
+    loss_curves: dict[str, Curve] = {}
+    calibration: dict[str, list[CalibrationPoint]] = {}
+    by_activity: dict[str, dict[str, Metrics]] = {}
+    cold_users: dict[str, dict[str, Metrics]] = {}
+    constants: dict[str, Metric] = {}
+
+    def tree(self) -> dict[str, Any]:
+        """The report as JSON-ready values, keys as in the contract."""
+        return self.model_dump(mode="json", by_alias=True)

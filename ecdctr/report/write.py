@@ -1,0 +1,48 @@
+"""Put a report into its folder: each file whole or not at all."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from ecdctr.report.html import render_html
+from ecdctr.report.schema import Report
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write `report.json` and the self-contained `report.html`.
+
+    Both are rendered before either is written; each replaces its predecessor by a rename, so that a reader never sees
+    half a file and a full disk leaves the earlier ones as they were.
+
+    Args:
+        report: What to say.
+        folder: Made where it is missing.
+    """
+    files = {
+        "report.json": json.dumps(report.tree(), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+        "report.html": render_html(report),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        _replace(folder / name, text)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            # A temporary file is its owner's alone; a report is there to be read.
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
