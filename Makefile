@@ -5,6 +5,9 @@ SHELL := /bin/sh
 
 DATA ?=
 NAME := $(if $(DATA),$(basename $(notdir $(DATA))),quickstart)
+ifeq ($(filter-out . ..,$(NAME)),)
+$(error DATA=$(DATA): expected a YAML file or an overlay folder, without a trailing slash)
+endif
 CONFIG := $(or $(DATA),conf/datasets/simulated.yml)
 BIN := .venv/bin
 # Spark binds to the loopback where the host's own name leads nowhere.

@@ -27,7 +27,8 @@ HOROVOD_NEEDS = ["torch", "packaging", "cffi", "cloudpickle", "psutil", "pyyaml"
 
 def main() -> int:
     """Bring the clone's environment up to date; exit code 0 when it is."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.chdir(ROOT)
     started = time.monotonic()
     try:
         with locked(ROOT):
@@ -81,16 +82,11 @@ def install_packages() -> bool:
 def fetch_jars() -> bool:
     """Have Delta's jars in the user's cache, checked against their published digests."""
     quick = [str(PYTHON), "-c", "from ecdctr.lake.jars import delta_jars; delta_jars()"]
-    if subprocess.run(quick, cwd=ROOT, capture_output=True, check=False).returncode == 0:
+    if subprocess.run(quick, capture_output=True, check=False).returncode == 0:
         return False
     say(f"fetching Delta's jars; log: {_log('jars')}")
     with locked(cache_folder()):
-        run(
-            "fetching Delta's jars",
-            [str(PYTHON), str(ROOT / "bootstrap/fetch_jars.py")],
-            _log("jars"),
-            limit=900,
-        )
+        run("fetching Delta's jars", [str(PYTHON), "-m", "bootstrap.fetch_jars"], _log("jars"), limit=900)
     return True
 
 

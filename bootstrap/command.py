@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 30
-# The first of these kinds that occurs in a log is what went wrong; later lines of the same log are its consequences.
+# The first kind that occurs in a log is what went wrong; what follows it are consequences.
 CAUSES = (
     r"No space left on device|Killed signal|Out of memory|MemoryError",
     r"CMake Error|fatal error:|: error: |undefined reference",
