@@ -1,0 +1,104 @@
+"""The collective over Horovod: ranks are processes, on one machine or many, and Gloo carries the bytes."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
+import torch
+from torch import Tensor
+
+from ecdctr.distributed.collective import DerivedOperations, Reduction, check_splits
+from ecdctr.distributed.failures import ExchangeError
+
+# Milliseconds between two rounds of Horovod's background thread. A step makes several small exchanges, each of which
+# waits for a round on every rank; how it was chosen: docs/distributed.md.
+CYCLE_MILLISECONDS = 0.5
+
+
+def horovod_environment(stall_seconds: int) -> dict[str, str]:
+    """What must stand in a rank's environment before it joins.
+
+    Args:
+        stall_seconds: After so long without a sign from another rank, a rank gives up instead of waiting for ever.
+    """
+    return {
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),
+        # The stall check runs on a live coordinator only: a frozen peer blocks the round itself, which this bounds.
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
+        "HOROVOD_CYCLE_TIME": str(CYCLE_MILLISECONDS),
+    }
+
+
+class HorovodCollective(DerivedOperations):
+    """The ranks of one Horovod job; made once per process, in which it starts Horovod.
+
+    Operations are named by kind, dtype and shape, hence alike on all ranks and again in the next step, where Horovod
+    then finds what it agreed on in its response cache.
+    """
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        self._hvd = hvd
+        self._internal_error: type[Exception] = hvd.mpi_ops.HorovodInternalError
+        hvd.init()
+        self.rank: int = hvd.rank()
+        self.local_rank: int = hvd.local_rank()
+        self._size: int = hvd.size()
+        self._operations = {"sum": hvd.Sum, "min": hvd.Min, "max": hvd.Max}
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+        return self._size
+
+    def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
+        """See `Collective.all_reduce_`."""
+        target = tensor.detach()
+        flat = target.contiguous()
+        with self._named_failure("all-reduce"):
+            self._hvd.allreduce_(flat, op=self._operations[op], name=_name(op, flat))
+        if flat.data_ptr() != target.data_ptr():
+            target.copy_(flat)
+        return tensor
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """See `Collective.all_gather`."""
+        with self._named_failure("all-gather"):
+            gathered: Tensor = self._hvd.allgather(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
+        return gathered
+
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """See `Collective.all_to_all`."""
+        check_splits(tensor.shape[0], splits, self.size)
+        counts = torch.tensor(list(splits), dtype=torch.int32)
+        with self._named_failure("all-to-all"):
+            received, received_splits = self._hvd.alltoall(
+                tensor.detach().contiguous(), splits=counts, name=_name("exchange", tensor[:0])
+            )
+        return received, received_splits.tolist()
+
+    def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
+        """See `Collective.broadcast_`."""
+        target = tensor.detach()
+        flat = target.contiguous()
+        with self._named_failure("broadcast"):
+            self._hvd.broadcast_(flat, root, name=_name(f"broadcast.{root}", flat))
+        if flat.data_ptr() != target.data_ptr():
+            target.copy_(flat)
+        return tensor
+
+    @contextlib.contextmanager
+    def _named_failure(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._internal_error as error:
+            raise ExchangeError(
+                f"rank {self.rank}: an {what} with the other ranks failed: {error}",
+                hint="another rank has ended, is frozen, or cannot be reached; see the ranks' logs",
+            ) from error
+
+
+def _name(kind: str, tensor: Tensor) -> str:
+    return f"{kind}.{tensor.dtype}.{'x'.join(map(str, tensor.shape))}"

@@ -1,0 +1,371 @@
+"""Ranks on Spark that stay warm: one `horovod.spark.run` for many tasks."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import psutil
+from pyspark.sql import SparkSession
+
+from ecdctr.distributed.failures import revive, worst
+from ecdctr.distributed.horovod_backend import horovod_environment
+from ecdctr.distributed.mailbox import (
+    ABORT,
+    CLOSE,
+    DRIVER,
+    STOP,
+    Mailbox,
+    Pulse,
+    life_name,
+    ready_name,
+    result_name,
+    task_name,
+)
+from ecdctr.distributed.rank_worker import serve
+from ecdctr.distributed.spark_slots import check_spark, is_local
+from ecdctr.exceptions import EcdctrError, InputError, TemporaryError, TrainingError
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[dict[str, Any]], None]
+BEAT_SECONDS = 0.5
+POLL_SECONDS = 0.01
+LOOK_SECONDS = 0.25
+ECHO_SECONDS = 2.0
+"""How long an error that only echoes another rank's waits for that rank's own."""
+END_SECONDS = 15.0
+
+
+class RankSession:
+    """Rank processes that wait for tasks, and the driver's side of talking to them.
+
+    Each rank runs in a Spark task and holds its slot until the session ends. Any error ends the session: ranks that
+    have lost one of them cannot go on. A SIGTERM or Ctrl-C during `call` asks the task to stop at its next step.
+
+    Args:
+        spark: The session whose executors host the ranks.
+        ranks: How many.
+        mailbox: An empty or missing folder on a file system that driver and executors share. It is removed when the
+            session ends well, and kept, with the ranks' logs, when it does not.
+        threads_per_rank: Threads that torch may use in each rank.
+        stall_seconds: After so long without a sign of life a rank, or the driver, counts as lost.
+        env: Further environment variables of the ranks.
+        start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
+
+    Attributes:
+        startup: Seconds of each part of the start, one after the other; they sum up to the whole.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        ranks: int,
+        mailbox: Path,
+        threads_per_rank: int,
+        stall_seconds: int = 60,
+        env: dict[str, str] | None = None,
+        start_seconds: int = 300,
+    ) -> None:
+        self.spark = spark
+        self.ranks = ranks
+        self.mailbox = Mailbox(Path(mailbox).absolute())
+        self.threads_per_rank = threads_per_rank
+        self.stall_seconds = stall_seconds
+        self.start_seconds = start_seconds
+        self.startup: dict[str, float] = {}
+        self._env = env or {}
+        self._number = 0
+        self._over = threading.Event()
+        self._kill = threading.Event()
+        self._launched_at = 0.0
+        self._launch_error: BaseException | None = None
+        self._launcher = threading.Thread(target=self._launch, name="horovod-spark-run", daemon=True)
+        self._pulses: dict[int, Pulse] = {}
+        self._lives: dict[int, dict[str, Any]] = {}
+        self._looked = 0.0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the ranks and wait until all have exchanged a first number.
+
+        Raises:
+            ConfigError: Spark cannot hold the ranks.
+            InputError: The mailbox is not empty.
+            TemporaryError: The ranks were not ready in time.
+            TrainingError: A rank failed to start.
+        """
+        conf = self.spark.sparkContext.getConf()
+        check_spark(conf.get, self.ranks)
+        folder = self.mailbox.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"the mailbox {folder} is not empty", hint="give each session a folder of its own")
+        began = time.time()
+        threading.Thread(target=self._beat, name="driver-beat", daemon=True).start()
+        self._launcher.start()
+        try:
+            ready = self._wait_until_ready(began)
+        except BaseException:
+            self._abort()
+            raise
+        slowest = max(ready, key=lambda rank: sum(ready[rank]["seconds"].values()))
+        self.startup = {
+            "spark_tasks": self._launched_at - began,
+            "process_start": ready[slowest]["started"] - self._launched_at,
+            **ready[slowest]["seconds"],
+        }
+        self.startup["waiting"] = time.time() - began - sum(self.startup.values())
+        logger.info("%d ranks ready after %.1f s", self.ranks, time.time() - began)
+
+    def call(self, name: str, payload: dict[str, Any], on_progress: OnProgress | None = None) -> list[dict[str, Any]]:
+        """Run a task on all ranks.
+
+        Args:
+            name: A task of `ecdctr.distributed.tasks`.
+            payload: What it is told, as JSON, the same on all ranks.
+            on_progress: Called now and then with what rank 0 has last reported.
+
+        Returns:
+            The task's results in the order of ranks.
+
+        Raises:
+            EcdctrError: What a rank raised, of its own kind; the session is over.
+            TrainingError: Any other error of a rank, or a rank that is lost; the session is over.
+            TemporaryError: A stop was asked for; the session is over.
+        """
+        if self._over.is_set():
+            raise TrainingError("this session's ranks have ended", hint="open a new session")
+        self._number += 1
+        replies: dict[int, dict[str, Any]] = {}
+        try:
+            with self._stop_on_signal() as asked:
+                self.mailbox.write(task_name(self._number), {"name": name, "payload": payload})
+                while len(replies) < self.ranks:
+                    time.sleep(POLL_SECONDS)
+                    self._collect(replies)
+                    if worst(replies) is not None:
+                        raise self._failure(replies)
+                    self._look(replies, on_progress)
+                    if asked and time.monotonic() - asked[0] > self.stall_seconds:
+                        raise TemporaryError(f"the ranks did not stop within {self.stall_seconds} s; they were ended")
+        except BaseException:
+            self._abort()
+            raise
+        if asked:
+            raise TemporaryError(f"stopped as asked, after task {name!r} had ended", hint="call again to go on")
+        return [replies[rank]["result"] for rank in range(self.ranks)]
+
+    def close(self) -> None:
+        """Let the ranks go; does nothing where the session is over already."""
+        if self._over.is_set():
+            return
+        self.mailbox.raise_flag(CLOSE)
+        self._launcher.join(END_SECONDS)
+        if self._launcher.is_alive():
+            logger.warning("the ranks did not leave within %.0f s; they are ended", END_SECONDS)
+            self._abort()
+            return
+        self._over.set()
+        shutil.rmtree(self.mailbox.folder, ignore_errors=True)
+
+    def _launch(self) -> None:
+        try:
+            import horovod.spark
+
+            local = is_local(self.spark.sparkContext.master or "")
+            with _as_horovods_shutdown_event(self._kill, self._note_launch):
+                horovod.spark.run(
+                    serve,
+                    args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
+                    num_proc=self.ranks,
+                    use_gloo=True,
+                    env=self._environment(),
+                    start_timeout=self.start_seconds,
+                    # Given, it spares the search for an interface that all machines reach.
+                    nics={_loopback()} if local else None,
+                    verbose=0,
+                )
+        except BaseException as error:
+            self._launch_error = error
+
+    def _note_launch(self) -> None:
+        self._launched_at = time.time()
+
+    def _environment(self) -> dict[str, str]:
+        threads = str(self.threads_per_rank)
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        return counts | self._env | horovod_environment(self.stall_seconds)
+
+    def _wait_until_ready(self, began: float) -> dict[int, dict[str, Any]]:
+        ready: dict[int, dict[str, Any]] = {}
+        while len(ready) < self.ranks:
+            time.sleep(POLL_SECONDS)
+            for rank in range(self.ranks):
+                report = self.mailbox.read(ready_name(rank)) if rank not in ready else None
+                if report is not None and "error" in report:
+                    raise revive(report["error"], rank, str(self.mailbox.log_of(rank)))
+                if report is not None:
+                    ready[rank] = report
+            self._look(ready, None)
+            if time.time() - began > self.start_seconds:
+                raise TemporaryError(
+                    f"{self.ranks - len(ready)} of {self.ranks} ranks were not ready after {self.start_seconds} s",
+                    hint="see whether Spark has free slots, and the ranks' logs in " + str(self.mailbox.folder),
+                )
+        return ready
+
+    def _collect(self, replies: dict[int, dict[str, Any]]) -> None:
+        for rank in set(range(self.ranks)) - replies.keys():
+            reply = self.mailbox.read(result_name(self._number, rank))
+            if reply is not None:
+                replies[rank] = reply
+
+    def _failure(self, replies: dict[int, dict[str, Any]]) -> EcdctrError:
+        """The error to raise: a rank's own, waited for a little while only echoes of it have come."""
+        deadline = time.monotonic() + ECHO_SECONDS
+        while (found := worst(replies)) is not None and found[1]["echo"] and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            self._collect(replies)
+        rank, error = found or (0, {})
+        gone = [rank for rank in range(self.ranks) if rank not in replies and self._is_gone(rank)]
+        if error["echo"] and gone:
+            return self._lost(gone[0], "has ended without an answer, killed or out of memory")
+        return revive(error, rank, str(self.mailbox.log_of(rank)))
+
+    def _look(self, answered: dict[int, dict[str, Any]], on_progress: OnProgress | None) -> None:
+        """See from time to time whether the ranks live, and where they stand."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for rank in range(self.ranks):
+            life = self.mailbox.read(life_name(rank))
+            if life is None:
+                continue
+            self._lives[rank] = life
+            silent = self._pulses.setdefault(rank, Pulse()).see(life["beat"])
+            if rank not in answered and self._is_gone(rank):
+                # It may have answered just before it left.
+                self._collect(answered)
+                if rank not in answered:
+                    raise self._lost(rank, "has ended without an answer, killed or out of memory")
+            if silent > self.stall_seconds:
+                raise self._lost(rank, f"has given no sign of life for {silent:.0f} s")
+        if on_progress is not None and self._lives.get(0, {}).get("progress"):
+            on_progress(self._lives[0]["progress"])
+        if not self._launcher.is_alive() and len(answered) < self.ranks:
+            raise TrainingError(
+                f"the ranks have ended: {self._launch_error}", hint=f"their logs are in {self.mailbox.folder}"
+            ) from self._launch_error
+
+    def _is_gone(self, rank: int) -> bool:
+        """Whether a rank's process is known to have ended; of another machine only its silence tells."""
+        life = self._lives.get(rank)
+        return life is not None and life["host"] == socket.gethostname() and _process(life) is None
+
+    def _lost(self, rank: int, how: str) -> TrainingError:
+        return TrainingError(
+            f"rank {rank} {how}; the other ranks were ended",
+            hint=f"run again to go on from the last checkpoint; the ranks' logs are in {self.mailbox.folder}",
+        )
+
+    def _abort(self) -> None:
+        """End all ranks now, whatever they do: by request, by signal, and through Spark."""
+        self._over.set()
+        self.mailbox.raise_flag(ABORT)
+        self._launcher.join(2 * LOOK_SECONDS + 0.5)
+        for life in self._lives.values():
+            process = _process(life) if life["host"] == socket.gethostname() else None
+            if process is not None:
+                # A frozen process takes no other signal.
+                process.kill()
+        self._kill.set()
+        self._launcher.join(END_SECONDS)
+        if self._launcher.is_alive():
+            logger.warning("Horovod's Spark job has not ended after %.0f s; it is left to Spark", END_SECONDS)
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._over.is_set():
+            beat += 1
+            try:
+                self.mailbox.write(DRIVER, {"beat": beat})
+            except OSError as error:
+                logger.warning("cannot write to the mailbox: %s", error)
+            self._over.wait(BEAT_SECONDS)
+
+    @contextmanager
+    def _stop_on_signal(self) -> Iterator[list[float]]:
+        """Turn a first SIGTERM or Ctrl-C into a wish to stop; yields a list that gets the time of it."""
+        asked: list[float] = []
+        if threading.current_thread() is not threading.main_thread():
+            yield asked
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if asked:
+                raise KeyboardInterrupt
+            asked.append(time.monotonic())
+            logger.warning("%s: stopping at the next step", signal.Signals(number).name)
+            self.mailbox.raise_flag(STOP)
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield asked
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _as_horovods_shutdown_event(event: threading.Event, on_launch: Callable[[], None]) -> Iterator[None]:
+    """Have Horovod end its ranks on our event.
+
+    Its own takes over SIGINT and SIGTERM, which Python allows in the main thread alone and which are not Horovod's here.
+    """
+    from horovod.runner import gloo_run
+
+    def register() -> threading.Event:
+        on_launch()
+        return event
+
+    original = gloo_run.register_shutdown_event
+    gloo_run.register_shutdown_event = register
+    try:
+        yield
+    finally:
+        gloo_run.register_shutdown_event = original
+
+
+def _process(life: dict[str, Any]) -> psutil.Process | None:
+    """The rank's process on this machine; None when it has ended, also where its number was given away again."""
+    try:
+        process = psutil.Process(life["pid"])
+        alive = abs(process.create_time() - life["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if alive else None
+
+
+def _loopback() -> str:
+    """Name of the interface that carries 127.0.0.1."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == "127.0.0.1" for address in addresses):
+            return name
+    raise TrainingError("this machine has no interface with address 127.0.0.1", hint=f"os: {os.uname().sysname}")
