@@ -1,5 +1,6 @@
 """From a matplotlib figure to inline SVG that takes its colours and its typeface from the page."""
 
+import datetime as dt
 import io
 import re
 import warnings
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.dates as mdates
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -83,6 +85,20 @@ def canvas(name: str, title: str, width: float = 6.4, height: float = 2.7) -> It
         drawn = Canvas(name, title, width, height)
         yield drawn
         drawn.svg = _svg(drawn)
+
+
+def day_number(date: dt.date) -> float:
+    """Place of a day on an axis of days."""
+    return float(mdates.date2num(date))
+
+
+def day_axis(axes: Axes, first: dt.date, last: dt.date, ticks: int) -> None:
+    """Label the horizontal axis at up to `ticks` whole days at equal distances."""
+    step = max(1, -(-((last - first).days + 1) // ticks))
+    days = [first + dt.timedelta(days=offset) for offset in range(0, (last - first).days + 1, step)]
+    axes.set_xticks([day_number(day) for day in days], [f"{day.day} {day:%b}" for day in days])
+    if first == last:
+        axes.set_xlim(day_number(first) - 1, day_number(first) + 1)
 
 
 def _svg(drawn: Canvas) -> Markup:

@@ -2,12 +2,11 @@
 
 import datetime as dt
 
-import matplotlib.dates as mdates
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from ecdctr.report.canvas import ACTR, CPM, INK, MUTED, PANEL, TPM, canvas
+from ecdctr.report.canvas import ACTR, CPM, INK, MUTED, PANEL, TPM, canvas, day_axis, day_number
 from ecdctr.report.schema import LEVELS, Report, Version
 
 COLORS = dict(zip(LEVELS, (TPM, CPM, ACTR), strict=True))
@@ -17,9 +16,10 @@ GAP = 1.1
 
 
 def lineage(report: Report) -> Markup:
-    """Each bar is what a version was trained on, each dot its publication, each line goes from a parent to its child.
+    """Bars are what versions were trained on, dots their publication, lines go from a parent to its first child.
 
-    Drawn for the main arm: its A-CTR versions and all their ancestors.
+    A later version of the same level inherits the parent without a line. Drawn for the main arm: its A-CTR versions
+    and all their ancestors.
     """
     shown = ancestry(report)
     rows = _rows(shown)
@@ -27,13 +27,22 @@ def lineage(report: Report) -> Markup:
         return Markup()
     depth = max(rows.values()) + 0.8
     with canvas(
-        "lineage", "Versions, the days they were trained on, and their parents", 9.6, 0.62 + 0.215 * depth
+        "lineage", "Versions, the days they were trained on, and their parents", 10.8, 0.6 + 0.23 * depth
     ) as drawn:
         axes = drawn.axes
         levels = {version.version: level for level, versions in shown.items() for version in versions}
         placed = {version.version: version for versions in shown.values() for version in versions}
-        for version in placed.values():
-            _links(axes, version, placed, levels, rows)
+        for versions in shown.values():
+            seen: set[str] = set()
+            for version in versions:
+                _links(
+                    axes,
+                    version,
+                    [placed[name] for name in version.parents if name in placed and name not in seen],
+                    levels,
+                    rows,
+                )
+                seen |= set(version.parents)
         for level, versions in shown.items():
             for version in versions:
                 _bar(axes, level, version, rows[version.version])
@@ -43,7 +52,7 @@ def lineage(report: Report) -> Markup:
                     TITLES[level], (0, top - 0.62 - ROW[level] / 4), xycoords=("axes fraction", "data"),
                     xytext=(4, 0), textcoords="offset points", color=COLORS[level], weight="bold", va="center",
                 )  # fmt: skip
-        _axis(axes, depth)
+        _axis(axes, depth, min(v.window[0] for v in placed.values()), max(published(v) for v in placed.values()))
     return drawn.svg
 
 
@@ -70,7 +79,8 @@ def published(version: Version) -> dt.date:
 
 
 def _rows(shown: dict[str, list[Version]]) -> dict[str, float]:
-    rows, at = {}, 0.0
+    rows: dict[str, float] = {}
+    at = 0.0
     for level, versions in shown.items():
         if not versions:
             continue
@@ -81,12 +91,8 @@ def _rows(shown: dict[str, list[Version]]) -> dict[str, float]:
     return rows
 
 
-def _day(date: dt.date) -> float:
-    return float(mdates.date2num(date))
-
-
 def _bar(axes: Axes, level: str, version: Version, row: float) -> None:
-    start, end = (_day(day) for day in version.window)
+    start, end = (day_number(day) for day in version.window)
     height = 0.46 * ROW[level]
     box = FancyBboxPatch(
         (start, row - height / 2), max(end - start, 0.05), height,
@@ -95,19 +101,19 @@ def _bar(axes: Axes, level: str, version: Version, row: float) -> None:
     axes.add_patch(box)
     size = 7.0 if level != "actr" else 5.0
     axes.plot(
-        [_day(published(version))], [row], "o", color=COLORS[level], markersize=size, mec=PANEL, mew=1.0, zorder=5
+        [day_number(published(version))], [row], "o", color=COLORS[level], markersize=size, mec=PANEL, mew=1.0, zorder=5
     )
 
 
 def _links(
-    axes: Axes, version: Version, placed: dict[str, Version], levels: dict[str, str], rows: dict[str, float]
+    axes: Axes, version: Version, parents: list[Version], levels: dict[str, str], rows: dict[str, float]
 ) -> None:
     level = levels[version.version]
-    for parent in (placed[name] for name in version.parents if name in placed):
+    for parent in parents:
         source = levels[parent.version]
         strong = (source, level) in (("tpm", "cpm"), ("cpm", "actr"))
         axes.annotate(
-            "", (_day(published(version)), rows[version.version]), (_day(published(parent)), rows[parent.version]),
+            "", (day_number(published(version)), rows[version.version]), (day_number(published(parent)), rows[parent.version]),
             arrowprops={
                 "arrowstyle": "-", "color": COLORS[source], "linewidth": 0.9, "alpha": 0.6 if strong else 0.22,
                 "connectionstyle": "arc3,rad=0" if source == level else "angle3,angleA=-90,angleB=0",
@@ -117,14 +123,11 @@ def _links(
         )  # fmt: skip
 
 
-def _axis(axes: Axes, depth: float) -> None:
+def _axis(axes: Axes, depth: float, first: dt.date, last: dt.date) -> None:
     axes.set_ylim(depth, -0.45)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.015)
-    locator = mdates.AutoDateLocator(minticks=5, maxticks=12)
-    axes.xaxis_date()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
+    day_axis(axes, first, last, 10)
     axes.tick_params(axis="x", colors=MUTED)
     axes.title.set_color(INK)

@@ -1,14 +1,11 @@
 """The plots of a report, each a function from the report to SVG."""
 
-import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib.dates as mdates
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ecdctr.report.canvas import ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas
+from ecdctr.report.canvas import ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas, day_axis, day_number
 from ecdctr.report.schema import DailyMetrics, Difference, Metrics, Report, Version
 from ecdctr.report.wording import NAMES, printable, unit_of, verdict_of
 
@@ -25,23 +22,32 @@ def arms_of(report: Report) -> list[str]:
 def daily(report: Report, metric: str) -> Markup:
     """A metric per walked day, one line for each arm; a gap where it is null."""
     series = {name: report.arms[name].daily for name in arms_of(report)} or {"model": report.daily}
+    if not any(series.values()):
+        return Markup()
     with canvas(f"daily-{metric}", f"{NAMES[metric]} per day, by arm", 5.4, 2.35) as drawn:
         axes = drawn.axes
         for (_, days), color in reversed(list(zip(series.items(), ARMS, strict=False))):
             values = [_value(day, metric) for day in days]
             axes.plot(
-                _numbers(day.date for day in days), values, color=color, marker="o", markersize=3.4, mec=PANEL, mew=0.7
+                [day_number(day.date) for day in days],
+                values,
+                color=color,
+                marker="o",
+                markersize=3.4,
+                mec=PANEL,
+                mew=0.7,
             )
         if metric == "pcoc":
             axes.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        _date_axis(axes)
+        dates = [day.date for days in series.values() for day in days]
+        day_axis(axes, min(dates), max(dates), 6)
         axes.yaxis.set_major_locator(MaxNLocator(5))
     return drawn.svg
 
 
 def differences(shown: Sequence[Difference]) -> Markup:
     """Differences in points with their intervals; the band around zero is what chance alone may give."""
-    with canvas("differences", "Differences with their intervals", 5.4, 0.62 + 0.48 * len(shown)) as drawn:
+    with canvas("differences", "Differences with their intervals", 10.8, 0.6 + 0.42 * len(shown)) as drawn:
         axes = drawn.axes
         for row, difference in enumerate(shown):
             color = {"better": GOOD, "worse": BAD, "open": OPEN}[verdict_of(difference)]
@@ -54,14 +60,14 @@ def differences(shown: Sequence[Difference]) -> Markup:
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(7))
-        axes.set_xlabel(f"difference,{unit_of('auc')}")
+        axes.set_xlabel(f"difference in{unit_of('auc')}")
         axes.margins(x=0.08)
     return drawn.svg
 
 
 def calibration(report: Report) -> Markup:
     """Observed click rate against the predicted one, in bins of equally many rows."""
-    with canvas("calibration", "Observed against predicted click rate, by arm", 4.4, 3.3) as drawn:
+    with canvas("calibration", "Observed against predicted click rate, by arm", 3.5, 2.9) as drawn:
         axes = drawn.axes
         ends = [0.0]
         for name, color in reversed(list(zip(arms_of(report), ARMS, strict=False))):
@@ -82,9 +88,9 @@ def calibration(report: Report) -> Markup:
     return drawn.svg
 
 
-def losses(report: Report, level: str, groups: dict[str, Sequence[Version]]) -> Markup:
+def losses(report: Report, level: str, groups: Mapping[str, Sequence[Version]]) -> Markup:
     """Training loss of a level over its steps, versions one after the other."""
-    with canvas(f"loss-{level}", f"Training log loss of {level}", 4.0, 2.2) as drawn:
+    with canvas(f"loss-{level}", f"Training log loss of {level}", 3.5, 2.2) as drawn:
         axes = drawn.axes
         for (_, versions), color in reversed(list(zip(groups.items(), ARMS, strict=False))):
             at, steps, values, starts = 0, list[int](), list[float](), list[int]()
@@ -107,7 +113,7 @@ def by_part(report: Report, parts: dict[str, dict[str, Metrics]], name: str, met
     """A metric by part of the rows, one mark for each arm."""
     shown = [(arm, color) for arm, color in zip(arms_of(report), ARMS, strict=False) if arm in parts]
     labels = list(dict.fromkeys(part for arm, _ in shown for part in parts[arm]))
-    with canvas(f"part-{name}", f"{NAMES[metric]} by {name}", 4.4, 3.3) as drawn:
+    with canvas(f"part-{name}", f"{NAMES[metric]} by {name}", 3.5, 2.9) as drawn:
         axes = drawn.axes
         for index, (arm, color) in enumerate(shown):
             shift = (index - (len(shown) - 1) / 2) * 0.16
@@ -137,13 +143,3 @@ def by_part(report: Report, parts: dict[str, dict[str, Metrics]], name: str, met
 def _value(day: DailyMetrics, metric: str) -> float:
     value = getattr(day, metric)
     return float("nan") if value is None else float(value)
-
-
-def _numbers(dates: Iterable[dt.date]) -> list[float]:
-    return [float(mdates.date2num(date)) for date in dates]
-
-
-def _date_axis(axes: Axes) -> None:
-    locator = mdates.AutoDateLocator(minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))

@@ -54,27 +54,29 @@ class Answer:
     findings: list[Finding]
 
 
-HEADLINES = {
-    "better": "Transfer from natural content improved the ad model.",
-    "worse": "Transfer from natural content made the ad model worse.",
-    "mixed": "Transfer helped by one measure and hurt by another.",
-    "open": "No difference could be told.",
-    "unknown": "These days cannot answer it.",
-}
+DECIDING = ("auc", "gauc")
 
 
 def answer(report: Report) -> Answer:
     """Judge the main arm against ads only, by AUC and GAUC; log loss is told but decides nothing."""
     differences = report.transfer.differences if report.transfer else []
-    findings = [finding(difference) for difference in differences]
-    verdicts = {verdict_of(d) for d in differences if d.metric in ("auc", "gauc")}
-    if not verdicts:
-        verdict = "unknown"
-    elif {"better", "worse"} <= verdicts:
-        verdict = "mixed"
-    else:
-        verdict = next((v for v in ("better", "worse") if v in verdicts), "open")
-    return Answer(verdict, HEADLINES[verdict], findings)
+    found = {d.metric: verdict_of(d) for d in differences if d.metric in DECIDING}
+    decided = {verdict for verdict in found.values() if verdict != "open"}
+    verdict = "mixed" if len(decided) > 1 else next(iter(decided), "open" if found else "unknown")
+    return Answer(verdict, _headline(verdict, found), [finding(difference) for difference in differences])
+
+
+def _headline(verdict: str, found: dict[str, str]) -> str:
+    if verdict == "unknown":
+        return "These days cannot answer it."
+    if verdict == "open":
+        return "No difference could be told."
+    effects = {"better": "improved", "worse": "lowered"}
+    parts = [f"{effects[found[m]]} {NAMES[m]}" for m in found if found[m] != "open"]
+    if verdict != "mixed":
+        parts = [f"{effects[verdict]} {' and '.join(NAMES[m] for m in found if found[m] != 'open')}"]
+    rest = [f"for {NAMES[m]} no difference could be told" for m in found if found[m] == "open"]
+    return f"Transfer from natural content {' but '.join(parts)}{''.join(f'; {text}' for text in rest)}."
 
 
 def verdict_of(difference: Difference) -> str:
@@ -86,7 +88,7 @@ def verdict_of(difference: Difference) -> str:
 
 def finding(difference: Difference) -> Finding:
     """A difference in words, with the smallest one that could have been seen where none was."""
-    name, verdict = NAMES.get(difference.metric, difference.metric), verdict_of(difference)
+    name, verdict = NAMES.get(difference.metric, printable(difference.metric)), verdict_of(difference)
     value = signed(difference.metric, difference.difference)
     interval = f"{signed(difference.metric, difference.low)} to {signed(difference.metric, difference.high)}"
     level = f"{difference.level:.0%}".replace("%", " %")

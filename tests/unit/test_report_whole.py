@@ -42,7 +42,7 @@ def metrics(rng, gain, rows):
     return {
         "rows": rows, "clicks": clicks, "auc": float(0.652 + gain + rng.normal() * 0.008),
         "gauc": float(0.611 + gain + rng.normal() * 0.012), "log_loss": float(0.151 - gain / 8 + rng.normal() * 0.003),
-        "normalized_entropy": float(0.962 - gain / 2), "pcoc": float(1.02 + rng.normal() * 0.05),
+        "normalized_entropy": float(0.962 - gain / 2), "pcoc": float(1.02 - gain + rng.normal() * 0.05),
     }  # fmt: skip
 
 
@@ -284,8 +284,11 @@ def told(metric: str, low: float, value: float, high: float) -> Report:
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
-        (("auc", 0.006, 0.018, 0.031), ["improved", "AUC rose by 1.80 points", "+0.60 to +3.10", "2,911 users"]),
-        (("gauc", -0.031, -0.018, -0.006), ["made the ad model worse", "GAUC fell by 1.80 points", "a loss"]),
+        (
+            ("auc", 0.006, 0.018, 0.031),
+            ["content improved AUC.", "AUC rose by 1.80 points", "+0.60 to +3.10", "2,911 users"],
+        ),
+        (("gauc", -0.031, -0.018, -0.006), ["content lowered GAUC.", "GAUC fell by 1.80 points", "a loss"]),
         (("auc", -0.01, 0.004, 0.018), ["No difference could be told", "that could be seen is about 2.00 points"]),
         (("log_loss", -0.003, -0.002, -0.001), ["cannot answer", "Log loss fell by 0.0020 nats", "an improvement"]),
     ],
@@ -304,8 +307,23 @@ def test_the_page_says_what_the_table_says(report, page):
 
 def test_an_open_difference_is_never_called_a_gain():
     table = render_table(told("auc", -0.0001, 0.02, 0.04))
+    assert "What did transfer bring? No difference could be told.\n" in table
     assert "improve" not in table
     assert "rose" not in table
+
+
+@pytest.mark.parametrize(
+    ("gauc", "said"),
+    [
+        ((0.01, 0.03), "improved AUC and GAUC."),
+        ((-0.01, 0.03), "improved AUC; for GAUC no difference could be told."),
+        ((-0.03, -0.01), "improved AUC but lowered GAUC."),
+    ],
+)
+def test_the_headline_weighs_both_measures(gauc, said):
+    tree = example()
+    tree["transfer"]["differences"][1].update(low=gauc[0], high=gauc[1], difference=sum(gauc) / 2)
+    assert f"Transfer from natural content {said}" in render_table(Report.model_validate(tree))
 
 
 def test_a_report_without_extras_still_renders():
@@ -327,6 +345,15 @@ def test_a_report_without_extras_still_renders():
     found = Report.model_validate(tree)
     assert "These days cannot answer it" in render_html(found)
     assert "cannot answer" in render_table(found)
+
+
+def test_a_single_day_is_drawn():
+    tree = example()
+    tree["daily"] = tree["daily"][:1]
+    for arm in tree["arms"].values():
+        arm["daily"] = arm["daily"][:1]
+    tree["levels"]["actr"] = tree["levels"]["actr"][:1]
+    assert "16 Apr" in render_html(Report.model_validate(tree))
 
 
 def test_lineage_shows_the_main_arm_and_its_ancestors(report):
