@@ -16,10 +16,10 @@ GAP = 1.1
 
 
 def lineage(report: Report) -> Markup:
-    """Bars are what versions were trained on, dots their publication, lines go from a parent to its first child.
+    """Bars are what versions were trained on, dots their publication, lines go from a parent to its child.
 
-    A later version of the same level inherits the parent without a line. Drawn for the main arm: its A-CTR versions
-    and all their ancestors.
+    A version that continues the one before shows only the parents that are new to it. Drawn for the main arm: its
+    A-CTR versions and all their ancestors.
     """
     shown = ancestry(report)
     rows = _rows(shown)
@@ -32,17 +32,8 @@ def lineage(report: Report) -> Markup:
         axes = drawn.axes
         levels = {version.version: level for level, versions in shown.items() for version in versions}
         placed = {version.version: version for versions in shown.values() for version in versions}
-        for versions in shown.values():
-            seen: set[str] = set()
-            for version in versions:
-                _links(
-                    axes,
-                    version,
-                    [placed[name] for name in version.parents if name in placed and name not in seen],
-                    levels,
-                    rows,
-                )
-                seen |= set(version.parents)
+        for version in placed.values():
+            _links(axes, version, [placed[name] for name in _new_parents(version, placed, levels)], levels, rows)
         for level, versions in shown.items():
             for version in versions:
                 _bar(axes, level, version, rows[version.version])
@@ -103,6 +94,14 @@ def _bar(axes: Axes, level: str, version: Version, row: float) -> None:
     axes.plot(
         [day_number(published(version))], [row], "o", color=COLORS[level], markersize=size, mec=PANEL, mew=1.0, zorder=5
     )
+
+
+def _new_parents(version: Version, placed: dict[str, Version], levels: dict[str, str]) -> list[str]:
+    """Parents in the picture, but those that came with the version of its own level that it continues."""
+    parents = [name for name in version.parents if name in placed]
+    continued = [placed[name] for name in parents if levels[name] == levels[version.version]]
+    inherited = {name for parent in continued for name in parent.parents}
+    return [name for name in parents if name not in inherited]
 
 
 def _links(
