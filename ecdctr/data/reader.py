@@ -1,39 +1,27 @@
-"""Petastorm over the exact files of a plan, as one stream of batches per rank."""
+"""Batches of one rank, in step with the other ranks, read ahead of the training that takes them.
+
+Two threads work ahead: one decodes the next row group of each lane, one cuts and joins what a step takes. A row's place
+depends on the plan alone: rows are shuffled within their row group by a permutation seeded by plan, lane, file and row
+group, so a reader that starts at step t gives what an unbroken one gives from there.
+"""
 
 import queue
-import re
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 import torch
-from petastorm import make_batch_reader
-from torch import Tensor
 
 from ecdctr.data.batch import Batch
+from ecdctr.data.footers import check_files
+from ecdctr.data.row_groups import Array, RowGroupReader, Rows, columns_of, to_rows
 from ecdctr.data.shard_plan import FileRows, LanePlan, owned_lanes
-from ecdctr.exceptions import InputError
 from ecdctr.features import FeatureSet
 
-PREFETCH_BATCHES = 8
-QUEUED_ROW_GROUPS = 2
-OTHER_COLUMNS = ("label", "weight", "day")
-NAME_COLUMNS = ("event_id", "user")
-PICKLED_METADATA = (b"dataset-toolkit.unischema.v1", b"dataset-toolkit.num_row_groups_per_file.v1")
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A file of a lane, and the lane's rows before it."""
-
-    file: FileRows
-    lane: int
-    start: int
-    number: int
+AHEAD = 4
+"""Batches that wait for the trainer; row groups bring the rest of the slack."""
 
 
 def iterate(
@@ -46,218 +34,195 @@ def iterate(
     start_step: int = 0,
     names: bool = False,
 ) -> Iterator[Batch]:
-    """This rank's local batches of one pass, one for each step of the plan; some may be empty.
-
-    Reading and decoding run in threads of their own, a bounded number of batches ahead.
+    """This rank's batches of one pass over all rows; on every rank equally many, some perhaps empty.
 
     Args:
-        plan: Files of all lanes.
-        rank: Number of this rank.
-        size: Number of ranks.
-        features: What the columns are.
+        plan: The files and their order, the same on all ranks.
+        rank: This rank.
+        size: How many ranks share the lanes.
+        features: Columns to read.
         global_batch: Rows of a step over all ranks.
-        start_step: Steps that were taken before; files that they used up are not opened.
-        names: Whether event and user ids are wanted.
+        start_step: First step to give; files that lie wholly before it are not opened.
+        names: Fill `event_id` and `user`.
+
+    Yields:
+        The batches of steps `start_step` to `plan.steps(global_batch) - 1`.
 
     Raises:
-        InputError: A file that is missing, damaged, of another length than its table says, or that carries pickled
-            metadata; named before the first batch.
+        InputError: A file is missing, corrupt or not what the plan says; before the first batch, except for a corrupt
+            page, which is only seen when it is read.
     """
-    steps = plan.steps(global_batch)
-    lanes = owned_lanes(len(plan.lanes), rank, size)
-    ranges = [plan.rows_of(step, global_batch) for step in range(start_step, steps)]
-    if not ranges:
+    steps = range(start_step, plan.steps(global_batch))
+    if not steps:
         return
-    offsets = {lane: ranges[0][lane][0] for lane in lanes}
-    places = [place for place in _reading_order(plan, lanes) if place.start + place.file.rows > offsets[place.lane]]
-    check_files([place.file for place in places])
-    rows = _Lanes(_row_groups(places, features, names), plan, offsets, features, names)
-    yield from _ahead(Batch.concat([rows.take(lane, step[lane][1] - step[lane][0]) for lane in lanes]) for step in ranges)
-
-
-def check_files(files: Sequence[FileRows]) -> None:
-    """Read every footer before the first step.
-
-    Raises:
-        InputError: Names the file and what is wrong with it.
-    """
-    for file in files:
-        try:
-            metadata = pq.read_metadata(file.path)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{file.path} cannot be read as Parquet: {error}", hint="restore the file, or prepare its day again"
-            ) from error
-        if any(key in (metadata.metadata or {}) for key in PICKLED_METADATA):
-            raise InputError(
-                f"{file.path} carries pickled schema metadata, which would be executed", hint="write it with Spark again"
-            )
-        if metadata.num_rows != file.rows:
-            raise InputError(f"{file.path} has {metadata.num_rows} rows, its table says {file.rows}")
-
-
-def _reading_order(plan: LanePlan, lanes: Sequence[int]) -> list[_Place]:
-    """Files of all lanes in the order in which the steps need them."""
-    places = []
-    for lane in lanes:
-        start = 0
-        for number, file in enumerate(plan.lanes[lane]):
-            places.append(_Place(file, lane, start, number))
-            start += file.rows
-    totals = plan.lane_rows
-    return sorted(
-        (place for place in places if place.file.rows), key=lambda place: (place.start / totals[place.lane], place.lane)
-    )
-
-
-def _row_groups(places: Sequence[_Place], features: FeatureSet, names: bool) -> Iterator[tuple[_Place, int, Any]]:
-    """Decoded row groups in the order of `places`, each with the rows of its file before it."""
-    if not places:
-        return
-    _silence_old_interface()
-    columns = [*features.columns, *OTHER_COLUMNS, *(NAME_COLUMNS if names else ())]
-    # One worker and no shuffling by Petastorm: it then keeps the order of the list, which is the plan's.
-    reader = make_batch_reader(
-        [f"file://{place.file.path}" for place in places],
-        schema_fields=[f"^{re.escape(column)}$" for column in columns],
-        reader_pool_type="thread",
-        workers_count=1,
-        results_queue_size=QUEUED_ROW_GROUPS,
-        shuffle_row_groups=False,
-        num_epochs=1,
-        convert_early_to_numpy=True,
-    )
+    first = plan.rows_of(start_step, global_batch)
+    own = owned_lanes(len(plan.lanes), rank, size)
+    check_files([file for lane in own for file in plan.lanes[lane]], columns_of(features, names))
+    decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    lanes: list[LaneReader] = []
     try:
-        at, before = 0, 0
-        for group in reader:
-            yield places[at], before, group
-            before += len(group.label)
-            if before == places[at].file.rows:
-                at, before = at + 1, 0
+        for lane in own:
+            lanes.append(LaneReader(plan, lane, features, names, first[lane][0], decoder))
+
+        def assemble() -> Iterator[Batch]:
+            for step in steps:
+                ranges = plan.rows_of(step, global_batch)
+                parts = [part for lane in lanes for part in lane.take(ranges[lane.lane][1] - ranges[lane.lane][0])]
+                yield _join(parts, features, names)
+
+        yield from _ahead(assemble)
     finally:
-        reader.stop()
-        reader.join()
+        for reader in lanes:
+            reader.close()
+        decoder.shutdown(cancel_futures=True)
 
 
-class _Lanes:
-    """Rows of each lane, taken from one stream of row groups."""
+class LaneReader:
+    """Rows of one lane in the plan's order, from some row on.
+
+    Args:
+        plan: The plan.
+        lane: Which of its lanes.
+        features: Columns to read.
+        names: Read event and user ids too.
+        skip: Rows of the lane to leave out at the start.
+        decoder: Reads the next row group while this one is used.
+    """
 
     def __init__(
-        self, groups: Iterator[Any], plan: LanePlan, offsets: dict[int, int], features: FeatureSet, names: bool
+        self, plan: LanePlan, lane: int, features: FeatureSet, names: bool, skip: int, decoder: ThreadPoolExecutor
     ) -> None:
-        self.groups = groups
-        self.plan = plan
-        self.features = features
-        self.skip = dict(offsets)
-        self.held: dict[int, list[Batch]] = {lane: [] for lane in offsets}
-        self.empty = _empty(features, names)
+        self.lane = lane
+        self._plan, self._features, self._names, self._decoder = plan, features, names, decoder
+        files, self._skip = _from_row(plan.lanes[lane], skip)
+        self._number = {file.path: place for place, file in enumerate(plan.lanes[lane])}
+        self._reader = RowGroupReader(files, features, names) if files else None
+        self._groups = iter(self._reader) if self._reader else None
+        self._next: Future[Rows | None] | None = None
+        self._rows: Rows | None = None
+        self._at = 0
+        if self._groups is not None:
+            self._next = decoder.submit(self._load)
 
-    def take(self, lane: int, rows: int) -> Batch:
-        """The next rows of a lane."""
-        parts = [self.empty]
+    def take(self, rows: int) -> list[Rows]:
+        """The next rows, in one part or several; the plan never asks for more than there are."""
+        parts: list[Rows] = []
         while rows > 0:
-            if not self.held[lane]:
-                self._read_group()
+            if self._rows is None or self._at == len(self._rows):
+                self._advance()
                 continue
-            first = self.held[lane].pop(0)
-            if len(first) > rows:
-                self.held[lane].insert(0, first.slice(rows, len(first)))
-                first = first.slice(0, rows)
-            parts.append(first)
-            rows -= len(first)
-        return Batch.concat(parts[1:] or parts)
+            stop = min(self._at + rows, len(self._rows))
+            parts.append(self._rows.slice(self._at, stop))
+            rows -= stop - self._at
+            self._at = stop
+        return parts
 
-    def _read_group(self) -> None:
-        place, before, group = next(self.groups)
-        batch = _to_batch(group._asdict(), self.features)
-        if self.plan.shuffle:
-            generator = np.random.default_rng([self.plan.seed, place.lane, place.number, before])
-            batch = batch.take(torch.from_numpy(generator.permutation(len(batch))))
-        skip = min(max(self.skip[place.lane] - place.start - before, 0), len(batch))
-        if skip < len(batch):
-            self.held[place.lane].append(batch.slice(skip, len(batch)))
+    def close(self) -> None:
+        """Let go of the files; waits for a row group that is being read."""
+        if self._next is not None and not self._next.cancel():
+            self._next.exception()
+        if self._reader is not None:
+            self._reader.close()
+
+    def _advance(self) -> None:
+        assert self._next is not None
+        # Free the old row group before the next but one is read.
+        self._rows = None
+        loaded = self._next.result()
+        if loaded is None:
+            raise RuntimeError(f"lane {self.lane} ended before its plan")
+        self._next = self._decoder.submit(self._load)
+        self._at, self._skip = min(self._skip, len(loaded)), max(self._skip - len(loaded), 0)
+        self._rows = loaded
+
+    def _load(self) -> Rows | None:
+        assert self._groups is not None
+        found = next(self._groups, None)
+        if found is None:
+            return None
+        path, group, table = found
+        order: Array | None = None
+        if self._plan.shuffle:
+            seed = (self._plan.seed, self.lane, self._number[path], group)
+            order = np.random.default_rng(seed).permutation(table.num_rows)
+        return to_rows(table, path, self._features, self._names, order)
 
 
-def _to_batch(columns: dict[str, Any], features: FeatureSet) -> Batch:
-    rows = len(columns["label"])
+def _from_row(files: Sequence[FileRows], skip: int) -> tuple[list[FileRows], int]:
+    """Files from the one that holds row `skip` on, without empty ones, and the rows to skip in the first of them."""
+    left = [file for file in files if file.rows]
+    while left and skip >= left[0].rows:
+        skip -= left.pop(0).rows
+    return left, skip
 
-    def matrix(names: Sequence[str], dtype: Any) -> Tensor:
-        out = np.empty((rows, len(names)), dtype=dtype)
-        for at, name in enumerate(names):
-            out[:, at] = columns[name]
-        return torch.from_numpy(out)
+
+def _join(parts: list[Rows], features: FeatureSet, names: bool) -> Batch:
+    if not parts:
+        parts = [_no_rows(features, names)]
+
+    def joined(arrays: list[Array]) -> torch.Tensor:
+        # Always a copy: a batch must not keep its row group alive, nor change it.
+        return torch.from_numpy(np.concatenate(arrays))
+
+    def listed(arrays: list[Array | None]) -> list[str] | None:
+        return [name for array in arrays if array is not None for name in array.tolist()] if names else None
 
     return Batch(
-        ids=matrix(features.id_fields, np.int64),
-        numbers=matrix(features.number_fields, np.float32),
-        sequences={name: torch.from_numpy(np.ascontiguousarray(columns[name], np.int64)) for name in features.sequence_fields},
-        label=torch.from_numpy(columns["label"].astype(np.float32)),
-        weight=torch.from_numpy(columns["weight"].astype(np.float32)),
-        day=torch.from_numpy(columns["day"].astype(np.int64)),
-        event_id=columns["event_id"].tolist() if "event_id" in columns else None,
-        user=columns["user"].tolist() if "user" in columns else None,
+        ids=joined([part.ids for part in parts]),
+        numbers=joined([part.numbers for part in parts]),
+        sequences={name: joined([part.sequences[name] for part in parts]) for name in features.sequence_fields},
+        label=joined([part.label for part in parts]),
+        weight=joined([part.weight for part in parts]),
+        day=joined([part.day for part in parts]),
+        event_id=listed([part.event_id for part in parts]),
+        user=listed([part.user for part in parts]),
     )
 
 
-def _empty(features: FeatureSet, names: bool) -> Batch:
-    return Batch(
-        ids=torch.zeros(0, len(features.id_fields), dtype=torch.int64),
-        numbers=torch.zeros(0, len(features.number_fields)),
-        sequences={name: torch.zeros(0, length, dtype=torch.int64) for name, length in features.sequence_fields.items()},
-        label=torch.zeros(0),
-        weight=torch.zeros(0),
-        day=torch.zeros(0, dtype=torch.int64),
-        event_id=[] if names else None,
-        user=[] if names else None,
+def _no_rows(features: FeatureSet, names: bool) -> Rows:
+    empty = np.empty(0, np.object_) if names else None
+    return Rows(
+        ids=np.empty((0, len(features.id_fields)), np.int64),
+        numbers=np.empty((0, len(features.number_fields)), np.float32),
+        sequences={name: np.empty((0, length), np.int64) for name, length in features.sequence_fields.items()},
+        label=np.empty(0, np.float32),
+        weight=np.empty(0, np.float32),
+        day=np.empty(0, np.int64),
+        event_id=empty,
+        user=empty,
     )
 
 
-class _End:
-    """What the reading thread leaves behind: nothing, or the error that ended it."""
+def _ahead(source: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:
+    """Run an iterator in a thread of its own, a few batches ahead; its error is raised here."""
+    waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
+    enough = threading.Event()
 
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, made by a thread up to `PREFETCH_BATCHES` ahead."""
-    waiting: queue.Queue[Batch | _End] = queue.Queue(PREFETCH_BATCHES)
-    stopped = threading.Event()
-
-    def put(item: Batch | _End) -> bool:
-        while not stopped.is_set():
+    def put(item: Batch | BaseException | None) -> None:
+        while not enough.is_set():
             try:
                 waiting.put(item, timeout=0.1)
             except queue.Full:
                 continue
-            return True
-        return False
+            return
 
-    def read() -> None:
+    def work() -> None:
         try:
-            for batch in batches:
-                if not put(batch):
+            for batch in source():
+                put(batch)
+                if enough.is_set():
                     return
-            put(_End())
+            put(None)
         except BaseException as error:
-            put(_End(error))
-        finally:
-            batches.close()  # type: ignore[attr-defined]
+            put(error)
 
-    thread = threading.Thread(target=read, name="batches", daemon=True)
+    thread = threading.Thread(target=work, name="assemble", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := waiting.get(), _End):
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
             yield item
-        if item.error is not None:
-            raise item.error
     finally:
-        stopped.set()
+        enough.set()
         thread.join()
-
-
-def _silence_old_interface() -> None:
-    """Petastorm reads through the dataset interface that the pinned pyarrow still has and warns about."""
-    for pattern in (".*ParquetDataset.*", ".*legacy.*", ".*is deprecated as of.*", ".*ParquetDatasetPiece.*"):
-        warnings.filterwarnings("ignore", message=pattern, category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*is deprecated as of.*", category=DeprecationWarning)
