@@ -1,29 +1,21 @@
-"""DCN-v2 (arXiv 2008.13535, stacked structure) with target attention over click histories (DIN).
-
-CPM and A-CTR are this class with the same configuration. With snapshots, the aggregated historical embeddings of the user
-and of the item are two more fields of the feature-interaction layer (E-CDCTR, arXiv 2408.16238).
-"""
+"""DCN-v2 (arXiv 2008.13535) with target attention over click histories (DIN)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ecdctr.data.batch import Batch
+from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
-from ecdctr.features.encoding import PADDING
-from ecdctr.models.base import CTRModel
-from ecdctr.nn.attention import TargetAttention
+from ecdctr.models.full import FullModel
 from ecdctr.nn.cross import CrossNetwork
 from ecdctr.nn.mlp import MLP
-from ecdctr.nn.snapshot_pooling import SnapshotPooling
-
-ENTITIES = ("user", "item")
 
 
-class DCNv2(CTRModel):
-    """Embed, attend, cross, predict.
+class DCNv2(FullModel):
+    """Embed, cross, predict.
 
     Args:
         features: The sample's contract.
@@ -33,11 +25,15 @@ class DCNv2(CTRModel):
         embedding_dim: D.
         cross_layers: Cross layers.
         cross_rank: Rank of low-rank cross matrices; None: full.
+        structure: `stacked`: the MLP reads what the cross network gives; `parallel`: both read the inputs.
         hidden_units: Of the MLP.
         attention_hidden_units: Of the attention's scoring network.
         batch_norm: In the MLP.
         dropout: In the MLP.
         snapshot_pooling: How snapshots become one vector.
+
+    Raises:
+        ConfigError: Another structure.
     """
 
     def __init__(
@@ -50,34 +46,31 @@ class DCNv2(CTRModel):
         embedding_dim: int = 16,
         cross_layers: int = 2,
         cross_rank: int | None = None,
+        structure: Literal["stacked", "parallel"] = "stacked",
         hidden_units: Sequence[int] = (128, 64),
         attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
         snapshot_pooling: Literal["attention", "mean"] = "attention",
     ) -> None:
-        super().__init__(features, rows, embedding_dim, seed)
-        self.attentions = nn.ModuleDict(
-            {name: TargetAttention(embedding_dim, attention_hidden_units) for name in features.sequence_fields}
-        )
-        width = (len(features.id_fields) + len(features.sequence_fields)) * embedding_dim + len(features.number_fields)
-        self.pooling = nn.ModuleDict()
-        if history_dim is not None:
-            self.pooling.update({entity: SnapshotPooling(history_dim, snapshot_pooling) for entity in ENTITIES})
-            width += len(ENTITIES) * history_dim
-        self.cross = CrossNetwork(width, cross_layers, cross_rank)
-        self.mlp = MLP(width, hidden_units, batch_norm=batch_norm, dropout=dropout)
+        super().__init__(
+            features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
+            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling,
+        )  # fmt: skip
+        if structure not in ("stacked", "parallel"):
+            raise ConfigError(f"structure {structure!r} of dcnv2", hint="choose 'stacked' or 'parallel'")
+        self.parallel = structure == "parallel"
+        self.cross = CrossNetwork(self.width, cross_layers, cross_rank)
+        if self.parallel:
+            self.deep = MLP(self.width, hidden_units, out=None, batch_norm=batch_norm, dropout=dropout)
+            self.mlp = MLP(self.width + self.deep.width, [])
+        else:
+            self.mlp = MLP(self.width, hidden_units, batch_norm=batch_norm, dropout=dropout)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
-        fields, histories = self.embed(batch)
-        interests = [self._attend(name, past, fields, batch) for name, past in histories.items()]
-        pooled = [pooling(*batch.history[entity]) for entity, pooling in self.pooling.items()]
-        x = torch.cat([fields.flatten(1), *interests, batch.numbers, *pooled], 1)
-        logits: Tensor = self.mlp(self.cross(x))
+        fields, _ = self.inputs(batch)
+        x = torch.cat([fields.flatten(1), batch.numbers], 1)
+        crossed = self.cross(x)
+        logits: Tensor = self.mlp(torch.cat([crossed, self.deep(x)], 1) if self.parallel else crossed)
         return logits.squeeze(1)
-
-    def _attend(self, name: str, past: Tensor, fields: Tensor, batch: Batch) -> Tensor:
-        target = fields[:, self.features.id_fields.index(self.features.attention[name])]
-        interest: Tensor = self.attentions[name](target, past, batch.sequences[name] != PADDING)
-        return interest

@@ -10,9 +10,11 @@ from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
 from ecdctr.models.base import CTRModel
 from ecdctr.models.dcnv2 import DCNv2
+from ecdctr.models.deepfm import DeepFM
+from ecdctr.models.din import DIN
 from ecdctr.models.tiny import TinyModel
 
-MODELS: dict[str, type[CTRModel]] = {"tiny": TinyModel, "dcnv2": DCNv2}
+MODELS: dict[str, type[CTRModel]] = {"tiny": TinyModel, "dcnv2": DCNv2, "deepfm": DeepFM, "din": DIN}
 
 
 def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed: int, **options: Any) -> CTRModel:

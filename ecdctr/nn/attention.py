@@ -34,5 +34,5 @@ class TargetAttention(nn.Module):
             `(B, D)`; zeros for an empty history.
         """
         query = target.unsqueeze(1).expand_as(past)
-        weights = self.score(torch.cat([query, past, query - past, query * past], -1)) * mask.unsqueeze(-1)
+        weights: Tensor = self.score(torch.cat([query, past, query - past, query * past], -1)) * mask.unsqueeze(-1)
         return (weights * past).sum(1)

@@ -88,8 +88,9 @@ class DistributedBatchNorm(nn.Module):
             if self.reducer is not None:
                 self.reducer.all_reduce_(sums)
             count = float(sums[-1])
-            if count < 2:
-                return self._by_running(x)
+        if count < 2:
+            return self._by_running(x)
+        with torch.no_grad():
             first, second = sums[:-1].view(2, -1) / count
             variance = (second - first.square()).clamp_min(0.0)
             mean = self.running_mean + first

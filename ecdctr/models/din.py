@@ -1,0 +1,57 @@
+"""DIN (arXiv 1706.06978): an MLP over id fields and the interests that target attention finds in click histories."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ecdctr.data.batch import Batch
+from ecdctr.features import FeatureSet
+from ecdctr.models.full import FullModel
+from ecdctr.nn.mlp import MLP
+
+
+class DIN(FullModel):
+    """Embed, attend, predict.
+
+    Hidden layers are ReLU where the paper has Dice.
+
+    Args:
+        features: The sample's contract.
+        rows: Known rows of each vocabulary.
+        seed: Of all initial values.
+        history_dim: Length of historical vectors; None: the model reads none.
+        embedding_dim: D.
+        hidden_units: Of the MLP.
+        attention_hidden_units: Of the attention's scoring network.
+        batch_norm: In the MLP.
+        dropout: In the MLP.
+        snapshot_pooling: How snapshots become one vector.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        rows: Mapping[str, int],
+        *,
+        seed: int,
+        history_dim: int | None = None,
+        embedding_dim: int = 16,
+        hidden_units: Sequence[int] = (128, 64),
+        attention_hidden_units: Sequence[int] = (32,),
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+        snapshot_pooling: Literal["attention", "mean"] = "attention",
+    ) -> None:
+        super().__init__(
+            features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
+            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling,
+        )  # fmt: skip
+        self.mlp = MLP(self.width, hidden_units, batch_norm=batch_norm, dropout=dropout)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits `(B,)`."""
+        fields, _ = self.inputs(batch)
+        logits: Tensor = self.mlp(torch.cat([fields.flatten(1), batch.numbers], 1))
+        return logits.squeeze(1)

@@ -1,0 +1,96 @@
+"""What every full model reads: id fields, numbers, attended click histories, historical embeddings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ecdctr.data.batch import Batch
+from ecdctr.exceptions import TrainingError
+from ecdctr.features import FeatureSet
+from ecdctr.features.encoding import PADDING
+from ecdctr.models.base import CTRModel
+from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.snapshot_pooling import SnapshotPooling
+
+ENTITIES = ("user", "item")
+
+
+class FullModel(CTRModel):
+    """A model that can be CPM and A-CTR: every input becomes a field vector of one length, whatever interacts them.
+
+    Fields stand in this order: id fields, one attended interest per sequence, then, with snapshots, the aggregated
+    historical embeddings of the user and of the item (E-CDCTR, arXiv 2408.16238).
+
+    Args:
+        features: The sample's contract.
+        rows: Known rows of each vocabulary.
+        seed: Of all initial values.
+        history_dim: Length of historical vectors; None: the model reads none.
+        embedding_dim: D.
+        attention_hidden_units: Of the attention's scoring network.
+        snapshot_pooling: How snapshots become one vector.
+        first_order: Whether each id has a further weight of its own beside its vector.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        rows: Mapping[str, int],
+        *,
+        seed: int,
+        history_dim: int | None,
+        embedding_dim: int,
+        attention_hidden_units: Sequence[int],
+        snapshot_pooling: Literal["attention", "mean"],
+        first_order: bool = False,
+    ) -> None:
+        super().__init__(features, rows, embedding_dim + first_order, seed)
+        self.embedding_dim = embedding_dim
+        self.attentions = nn.ModuleDict(
+            {name: TargetAttention(embedding_dim, attention_hidden_units) for name in features.sequence_fields}
+        )
+        self.pooling = nn.ModuleDict()
+        self.projection = nn.ModuleDict()
+        if history_dim is not None:
+            for entity in ENTITIES:
+                self.pooling[entity] = SnapshotPooling(history_dim, snapshot_pooling)
+                projection = nn.Linear(history_dim, embedding_dim, bias=False)
+                # Begins as the historical vector itself.
+                nn.init.eye_(projection.weight)
+                self.projection[entity] = projection
+        self.fields = len(features.id_fields) + len(features.sequence_fields) + len(self.pooling)
+        self.width = self.fields * embedding_dim + len(features.number_fields)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Everything that the model reads of a batch.
+
+        Returns:
+            Field vectors `(B, F', D)`, and first-order weights of the id fields `(B, F)`; those have no column
+            without `first_order`.
+        """
+        ids, histories = self.embed(batch)
+        vectors, weights = self._parts(ids)
+        interests = [self._attend(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
+        extra = [*interests, *self._historical(batch)]
+        fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
+        return fields, weights.flatten(1)
+
+    def _parts(self, looked_up: Tensor) -> tuple[Tensor, Tensor]:
+        vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)
+        return vectors, weights
+
+    def _attend(self, name: str, past: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+        target = vectors[:, self.features.id_fields.index(self.features.attention[name])]
+        interest: Tensor = self.attentions[name](target, past, batch.sequences[name] != PADDING)
+        return interest
+
+    def _historical(self, batch: Batch) -> list[Tensor]:
+        missing = [entity for entity in self.pooling if entity not in batch.history]
+        if missing:
+            raise TrainingError(
+                f"the batch has no historical embeddings of {missing}, which the model reads",
+                hint="attach them with HistoricalEmbeddings.attach, or build the model with history_dim=None",
+            )
+        return [self.projection[entity](pooling(*batch.history[entity])) for entity, pooling in self.pooling.items()]

@@ -1,0 +1,70 @@
+"""The distinct rows among many looked-up ones, and sums of gradients by row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """N places grouped by the U distinct rows among them.
+
+    Attributes:
+        rows: `(U,)` int64, ascending.
+        inverse: `(N,)`, where in `rows` each place is.
+        order: `(N,)`, the places sorted by row, equal ones in their own order.
+        starts: `(U,)`, where in `order` each row's places begin.
+    """
+
+    rows: Tensor
+    inverse: Tensor
+    order: Tensor
+    starts: Tensor
+
+    def expand(self, vectors: Tensor) -> Tensor:
+        """Vectors `(U, D)` of the distinct rows → `(N, D)` of all places; its gradient is `merge`."""
+        expanded: Tensor = _Expand.apply(vectors, self)
+        return expanded
+
+    def merge(self, values: Tensor) -> Tensor:
+        """Sums `(U, D)` by row of `(N, D)`, added in the order of places: the same bits every time."""
+        # Four times as fast as index_add_, which cannot know that its places are grouped.
+        return F.embedding_bag(self.order, values, self.starts, mode="sum")
+
+
+def distinct(places: Tensor) -> Distinct:
+    """Group places by row.
+
+    Args:
+        places: `(N,)` int64 on the CPU, from 0; N may be 0.
+    """
+    keys = places.numpy()
+    count = len(keys)
+    bits = count.bit_length()
+    # Row and position in one integer: sorting values is vectorised, and twice as fast as torch.unique with its inverse.
+    packed = (keys << bits) | np.arange(count)
+    packed.sort()
+    sorted_rows = packed >> bits
+    order = packed & ((1 << bits) - 1)
+    first = np.empty(count, dtype=bool)
+    first[:1] = True
+    np.not_equal(sorted_rows[1:], sorted_rows[:-1], out=first[1:])
+    inverse = np.empty(count, dtype=np.int64)
+    inverse[order] = np.cumsum(first) - 1
+    found = (sorted_rows[first], inverse, order, np.flatnonzero(first))
+    return Distinct(*(torch.from_numpy(array) for array in found))
+
+
+class _Expand(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, groups: Distinct) -> Tensor:
+        ctx.groups = groups
+        return vectors.index_select(0, groups.inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.groups.merge(gradients[0].contiguous()), None
