@@ -1,9 +1,7 @@
-"""All checks in order; the slow ones only when asked for, or when they have not passed here with these versions."""
+"""The trial in a process of its own, ended with all it started at a time limit."""
 
-import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -11,56 +9,27 @@ from pathlib import Path
 
 import psutil
 
-from ecdctr.config.schema import SparkConfig
-from ecdctr.doctor import surroundings
 from ecdctr.doctor.check import Check
 from ecdctr.doctor.trial import STAGES
-from ecdctr.lake.jars import cache_folder, jars_folder
 
 LIMIT_SECONDS = 400.0
+TRIAL = "ecdctr.doctor.trial"
 AGAIN = "run `ecdctr doctor` again on an idle machine; if it stays, see docs/troubleshooting.md"
 
 
-def diagnose(full: bool, spark: SparkConfig | None = None) -> list[Check]:
-    """Look at the machine and try the engines.
-
-    Args:
-        full: Also try what passed before with the same interpreter, versions, JDK and jars.
-        spark: How Spark would be started, for the check of its security; the defaults otherwise.
-
-    Returns:
-        One check per thing looked at. The engines are not tried where something they need is wrong.
-    """
-    checks = [
-        surroundings.machine(),
-        surroundings.python(),
-        surroundings.java(),
-        surroundings.versions(),
-        surroundings.jars(thorough=full),
-        surroundings.spark_security(spark or SparkConfig()),
-    ]
-    if not all(check.ok for check in checks):
-        return checks
-    record = cache_folder() / "doctor" / _key()
-    if record.exists() and not full:
-        return [*checks, Check("engines", True, "Spark, Delta and Horovod passed before with these versions")]
-    record.unlink(missing_ok=True)
-    checks += try_engines()
-    if all(check.ok for check in checks):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.touch()
-    return checks
-
-
-def try_engines(limit: float = LIMIT_SECONDS) -> list[Check]:
+def try_engines(limit: float = LIMIT_SECONDS, trial: str = TRIAL) -> list[Check]:
     """Run the trial in a process of its own and end it, with all it started, at a time limit.
 
     Args:
         limit: Seconds for all stages together.
+        trial: Module to run; it is given the file to report in.
+
+    Returns:
+        What each stage reported, and one failed check for the stage that never did.
     """
     with tempfile.TemporaryDirectory(prefix="ecdctr-doctor-") as folder:
         report, log = Path(folder) / "report", Path(folder) / "log"
-        command = [sys.executable, "-m", "ecdctr.doctor.trial", str(report)]
+        command = [sys.executable, "-m", trial, str(report)]
         with log.open("wb") as sink:
             process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=_environment())
             try:
@@ -77,12 +46,6 @@ def try_engines(limit: float = LIMIT_SECONDS) -> list[Check]:
             detail = f"{how}; it said last: {said[-1][:200] if said else 'nothing'}"
             checks.append(Check(STAGES[len(checks)], False, detail, AGAIN))
     return checks
-
-
-def _key() -> str:
-    seen = [surroundings.versions().detail, surroundings.java().detail, platform.node(), sys.prefix, sys.version]
-    pins = surroundings.CONSTRAINTS.read_text(encoding="utf-8") if surroundings.CONSTRAINTS.exists() else ""
-    return hashlib.sha256("\n".join([*seen, pins, str(jars_folder())]).encode()).hexdigest()[:16]
 
 
 def _environment() -> dict[str, str]:
