@@ -54,8 +54,9 @@ bench: setup  ## measure; what and how is in benchmarks/
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
-docs: setup  ## run every example of the documentation
-	$(BIN)/python -m pytest tests -k "docs or readme"
+docs: setup  ## write conf/README.md from the schema, run the examples of the documentation
+	$(BIN)/python -m ecdctr.config.reference > conf/.README.md && mv conf/.README.md conf/README.md
+	$(BIN)/python -m pytest tests -m unit -k "reference or readme or docs"
 
 clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
