@@ -6,6 +6,7 @@ by row; ours hands over the Arrow table. Its in-thread pool is used: the overlap
 nothing is read ahead beyond what the caller asks for.
 """
 
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from ecdctr.exceptions import InputError
 from ecdctr.features import FeatureSet
 
 Array = npt.NDArray[Any]
+ALL_AT_ONCE = 1 << 40
+HAND_OUT_SECONDS = 0.001
 
 
 @dataclass
@@ -114,6 +117,10 @@ class RowGroupReader:
         self.features, self.names = features, names
         columns = columns_of(features, names)
         paths = [file.path for file in files]
+        pool = DummyPool()
+        # Petastorm hands out as many row groups at a time as there are workers. A pool asked while they are handed out may
+        # call itself done too early, or wait for ever; with all of them handed out before the first is asked for it cannot.
+        pool.workers_count = ALL_AT_ONCE
         with warnings.catch_warnings():
             # Petastorm opens files through pyarrow's old dataset interface, which says so at every call.
             warnings.filterwarnings("ignore", category=FutureWarning, module="petastorm|pyarrow")
@@ -123,12 +130,15 @@ class RowGroupReader:
                 paths,
                 # Patterns, each for one whole name.
                 schema_fields=[f"^{name}$" for name in columns],
-                reader_pool=DummyPool(),
+                reader_pool=pool,
                 shuffle_row_groups=False,
                 num_epochs=1,
                 worker_class=_TableWorker,
                 is_batched_reader=True,
             )
+
+        while not self._reader.ventilator.completed():
+            time.sleep(HAND_OUT_SECONDS)
 
     def __iter__(self) -> Iterator[tuple[str, int, pa.Table]]:
         return self._reader  # type: ignore[no-any-return]
