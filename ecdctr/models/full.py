@@ -73,7 +73,7 @@ class FullModel(CTRModel):
         ids, histories = self.embed(batch)
         vectors, weights = self._parts(ids)
         interests = [self._attend(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
-        extra = [*interests, *self._historical(batch)]
+        extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
         return fields, weights.flatten(1)
 
@@ -86,11 +86,25 @@ class FullModel(CTRModel):
         interest: Tensor = self.attentions[name](target, past, batch.sequences[name] != PADDING)
         return interest
 
-    def _historical(self, batch: Batch) -> list[Tensor]:
-        missing = [entity for entity in self.pooling if entity not in batch.history]
-        if missing:
+    def historical(self, entity: str, snapshots: Tensor, present: Tensor) -> Tensor:
+        """The aggregated historical embedding as a field vector.
+
+        Args:
+            entity: `user` or `item`.
+            snapshots: `(B, K, history_dim)`, newest first.
+            present: `(B, K)`, which of them know the id.
+
+        Returns:
+            `(B, D)`.
+        """
+        vector: Tensor = self.projection[entity](self.pooling[entity](snapshots, present))
+        return vector
+
+    @staticmethod
+    def _snapshots(batch: Batch, entity: str) -> tuple[Tensor, Tensor]:
+        if entity not in batch.history:
             raise TrainingError(
-                f"the batch has no historical embeddings of {missing}, which the model reads",
+                f"the batch has no historical embeddings of its {entity}s, which the model reads",
                 hint="attach them with HistoricalEmbeddings.attach, or build the model with history_dim=None",
             )
-        return [self.projection[entity](pooling(*batch.history[entity])) for entity, pooling in self.pooling.items()]
+        return batch.history[entity]

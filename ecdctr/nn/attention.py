@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ecdctr.nn.mlp import MLP
 
@@ -33,6 +34,27 @@ class TargetAttention(nn.Module):
         Returns:
             `(B, D)`; zeros for an empty history.
         """
-        query = target.unsqueeze(1).expand_as(past)
-        weights: Tensor = self.score(torch.cat([query, past, query - past, query * past], -1)) * mask.unsqueeze(-1)
-        return (weights * past).sum(1)
+        clicks = mask.reshape(-1).nonzero().squeeze(1)
+        rows = clicks // mask.shape[1]
+        score = self._score(target, past.flatten(0, 1).index_select(0, clicks), rows)
+        weights = score.new_zeros(mask.numel(), 1).index_copy(0, clicks, score)
+        return torch.bmm(weights.view(mask.shape).unsqueeze(1), past).squeeze(1)
+
+    def _score(self, target: Tensor, clicks: Tensor, rows: Tensor) -> Tensor:
+        """The scoring network on (target, past, difference, product), `(N, 1)` for N real clicks.
+
+        Its first layer is linear, so the part of the target is computed once per row, that of the difference folds into
+        the other two, and padding costs nothing: with half the places padded, half the time of scoring all.
+        """
+        first, *rest = self.score.layers
+        assert isinstance(first, nn.Linear)
+        on_target, on_past, on_difference, on_product = first.weight.chunk(4, 1)
+        by_row = F.linear(target, on_target + on_difference, first.bias)
+        by_click = F.linear(
+            torch.cat([clicks, target.index_select(0, rows) * clicks], 1),
+            torch.cat([on_past - on_difference, on_product], 1),
+        )
+        score = by_row.index_select(0, rows) + by_click
+        for layer in rest:
+            score = layer(score)
+        return score

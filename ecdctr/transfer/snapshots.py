@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecdctr.exceptions import IntegrityError, TrainingError
+
 ENTITIES = ("user", "item")
 
 
@@ -29,14 +31,28 @@ class HistoricalEmbeddings:
         count: K, how many a row gets, newest first.
         lookup: `as_of`: only snapshots that ended by the row's day, so that none has seen the row's own label;
             `latest`: the newest ones whatever the row's day.
+
+    Raises:
+        IntegrityError: A snapshot's file is missing, damaged, or of another shape than the others.
+        TrainingError: No snapshots.
     """
 
     def __init__(self, snapshots: Sequence[SnapshotFiles], count: int, lookup: Literal["as_of", "latest"]) -> None:
         ordered = sorted(snapshots, key=lambda snapshot: snapshot.until_day)
         self.count, self.lookup = count, lookup
         self.until = np.array([snapshot.until_day for snapshot in ordered], dtype=np.int64)
-        self.vectors = {e: [np.load(s.folder / f"{e}.npy", mmap_mode="r") for s in ordered] for e in ENTITIES}
-        self.present = {e: [np.load(s.folder / f"{e}_present.npy", mmap_mode="r") for s in ordered] for e in ENTITIES}
+        if not ordered:
+            raise TrainingError("no snapshots of historical embeddings", hint="train a TPM version first, or read none")
+        self.vectors = {e: [_mapped(s.folder / f"{e}.npy") for s in ordered] for e in ENTITIES}
+        self.present = {e: [_mapped(s.folder / f"{e}_present.npy") for s in ordered] for e in ENTITIES}
+        self.dim = int(self.vectors["user"][0].shape[1])
+        for entity in ENTITIES:
+            for snapshot, vectors, present in zip(ordered, self.vectors[entity], self.present[entity], strict=True):
+                if vectors.shape != (len(present), self.dim):
+                    raise IntegrityError(
+                        f"{entity} vectors of {snapshot.folder} are {vectors.shape}, expected {(len(present), self.dim)}",
+                        hint="snapshots that are read together must share TPM's embedding_dim",
+                    )
 
     def find(self, entity: str, ids: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
         """Look up one entity.
@@ -53,8 +69,7 @@ class HistoricalEmbeddings:
         seen = np.searchsorted(self.until, days.numpy(), side="right")
         if self.lookup == "latest":
             seen = np.full_like(seen, len(self.until))
-        dim = self.vectors[entity][0].shape[1]
-        found = np.zeros((len(places), self.count, dim), dtype=np.float32)
+        found = np.zeros((len(places), self.count, self.dim), dtype=np.float32)
         mask = np.zeros((len(places), self.count), dtype=bool)
         for snapshot in range(len(self.until)):
             # A row that sees n snapshots has the newest of them, number n - 1, at place 0.
@@ -71,3 +86,13 @@ class HistoricalEmbeddings:
         columns = {"user": user_column, "item": item_column}
         batch.history = {e: self.find(e, batch.ids[:, at].contiguous(), batch.day) for e, at in columns.items()}
         return batch
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"snapshot file {path} cannot be read: {error}", hint="restore it, or train that TPM version again"
+        ) from error
+    return array

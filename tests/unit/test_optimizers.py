@@ -1,0 +1,114 @@
+"""Sparse optimisers against dense twins on the touched rows, and the exchange between ranks."""
+
+import pytest
+import torch
+from torch import nn
+
+from ecdctr.distributed.inline import run_inline
+from ecdctr.distributed.single import SingleProcess
+from ecdctr.exceptions import TrainingError
+from ecdctr.nn.embedding import EmbeddingTables
+from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad, merge_touched
+
+pytestmark = pytest.mark.unit
+
+STEPS = [[3, 7, 20], [7], [], [3, 7, 33], [33]]
+
+
+def tables(rows: int = 20) -> EmbeddingTables:
+    return EmbeddingTables({"item": rows, "user": 15}, {"item": 2, "user": 1}, dim=5, seed=1)
+
+
+def steps(seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [(torch.tensor(rows, dtype=torch.int64), torch.randn(len(rows), 5, generator=generator)) for rows in STEPS]
+
+
+def test_lazy_adam_is_adam_on_each_row_alone():
+    fused = tables()
+    rows = [nn.Parameter(row.clone()) for row in fused.weight]
+    dense = [torch.optim.Adam([row], lr=0.1) for row in rows]
+    sparse = LazyAdam(fused, lr=0.1)
+    for places, gradients in steps():
+        sparse.step(places, gradients.clone())
+        for place, gradient in zip(places.tolist(), gradients, strict=True):
+            rows[place].grad = gradient.clone()
+            dense[place].step()
+    torch.testing.assert_close(fused.weight, torch.stack([row.detach() for row in rows]))
+
+
+def test_rowwise_adagrad_is_its_formula_and_of_one_column_torch_s_adagrad():
+    fused = EmbeddingTables({"item": 40}, {"item": 1}, dim=1, seed=1)
+    rows = [nn.Parameter(row.clone()) for row in fused.weight]
+    dense = [torch.optim.Adagrad([row], lr=0.1, eps=1e-10) for row in rows]
+    sparse = RowwiseAdagrad(fused, lr=0.1)
+    for places, gradients in steps():
+        sparse.step(places, gradients[:, :1].clone())
+        for place, gradient in zip(places.tolist(), gradients[:, :1], strict=True):
+            rows[place].grad = gradient.clone()
+            dense[place].step()
+    torch.testing.assert_close(fused.weight, torch.stack([row.detach() for row in rows]))
+
+    wide = tables()
+    expected, squares = wide.weight.clone(), torch.zeros(35)
+    sparse = RowwiseAdagrad(wide, lr=0.1)
+    for places, gradients in steps():
+        sparse.step(places, gradients.clone())
+        for place, gradient in zip(places.tolist(), gradients, strict=True):
+            squares[place] += (gradient**2).sum() / 5
+            expected[place] -= 0.1 * gradient / (squares[place].sqrt() + 1e-10)
+    torch.testing.assert_close(wide.weight, expected)
+
+
+@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam])
+def test_only_the_rows_of_the_batch_move(kind):
+    fused = tables()
+    before = fused.weight.clone()
+    kind(fused, lr=0.1).step(torch.tensor([4, 30]), torch.ones(2, 5))
+    moved = (fused.weight != before).any(1).nonzero().squeeze(1)
+    assert moved.tolist() == [4, 30]
+
+
+@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam])
+def test_state_goes_into_a_grown_vocabulary(kind):
+    small, large = tables(20), tables(26)
+    first, second = kind(small, lr=0.1), kind(large, lr=0.1)
+    for places, gradients in steps():
+        first.step(places, gradients)
+    # Something stale in the new rows must not survive.
+    second.step(torch.tensor([22]), torch.ones(1, 5))
+    second.load_state_dict(first.state_dict())
+    for name, values in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name][: len(values)], values), name
+        assert not second.state_dict()[name][len(values) :].any(), name
+    with pytest.raises(TrainingError, match="item"):
+        first.load_state_dict(second.state_dict())
+    with pytest.raises(TrainingError, match="nobody"):
+        first.load_state_dict({"nobody": torch.zeros(3)})
+
+
+def test_ranks_end_with_the_same_bits_and_the_sum():
+    parts = [(torch.tensor([2, 5, 2**40]), torch.randn(3, 4)), (torch.tensor([5, 9]), torch.randn(2, 4))]
+    (left, left_sum), (right, right_sum) = run_inline(2, lambda c: merge_touched(c, *parts[c.rank]))
+    assert left.tolist() == right.tolist() == [2, 5, 9, 2**40]
+    assert torch.equal(left_sum, right_sum)
+    (_, a), (_, b) = parts
+    torch.testing.assert_close(left_sum, torch.stack([a[0], a[1] + b[0], b[1], a[2]]))
+
+
+@pytest.mark.parametrize("empty", [[0], [1], [0, 1]])
+def test_a_rank_that_touched_nothing_takes_part(empty):
+    def share(collective):
+        rows = 0 if collective.rank in empty else 2
+        return merge_touched(collective, torch.arange(rows), torch.ones(rows, 4))
+
+    for places, gradients in run_inline(2, share):
+        assert places.tolist() == ([] if len(empty) == 2 else [0, 1])
+        assert gradients.shape == (len(places), 4)
+
+
+def test_a_single_process_copies_nothing():
+    places, gradients = torch.tensor([1]), torch.ones(1, 4)
+    merged = merge_touched(SingleProcess(), places, gradients)
+    assert merged[0] is places
+    assert merged[1] is gradients
