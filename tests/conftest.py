@@ -1,0 +1,22 @@
+"""Fixtures shared by all lanes."""
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ecdctr.config.schema import SparkConfig
+from ecdctr.lake.session import spark_session
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The bridge to the JVM leaves the sockets of ended threads to the garbage collector.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one Spark session of a test run; starting one costs several seconds."""
+    session = spark_session(SparkConfig(master="local[4]", driver_memory="1g", shuffle_partitions=2), "ecdctr tests")
+    yield session
+    session.stop()

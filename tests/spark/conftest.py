@@ -1,0 +1,92 @@
+"""A small log of two domains, written as a user would have it, and its configuration."""
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecdctr.config import Config
+
+START = dt.date(2024, 1, 1)
+FEATURES = [
+    {"name": "category", "kind": "id"},
+    {"name": "last_category", "kind": "id", "vocabulary": "category"},
+    {"name": "position", "kind": "bucket", "boundaries": [1, 3]},
+    {"name": "price", "kind": "number"},
+    {"name": "hour", "kind": "time", "part": "hour"},
+    {"name": "weekday", "kind": "time", "part": "weekday"},
+    {"name": "user_device", "kind": "cross", "sources": ["user_id", "device"]},
+    {"name": "clicked_items", "kind": "sequence", "length": 4},
+    {"name": "clicked_ads", "kind": "sequence", "length": 3, "domains": ["ad"], "delay_seconds": 3600},
+]
+
+
+def make_log(domain: str, days: int, rows_per_day: int, seed: int = 0) -> pd.DataFrame:
+    """Impressions with many ties in time, missing values, and ids that no float could hold."""
+    rng = np.random.default_rng([seed, domain == "ad"])
+    rows = days * rows_per_day
+    day = np.repeat(np.arange(days), rows_per_day)
+    return pd.DataFrame(
+        {
+            "event_id": [f"{domain}-{place}" for place in range(rows)],
+            "user_id": 2**53 + rng.zipf(1.4, rows) % 12,
+            "item": [f"i{item}" for item in rng.zipf(1.3, rows) % 15],
+            "ts": pd.Timestamp(START) + pd.to_timedelta(day * 24 + rng.integers(0, 24, rows), unit="h"),
+            "click": rng.integers(0, 2, rows),
+            "category": rng.choice(["a", "b", "c", None], rows),
+            "last_category": rng.choice(["a", "d", ""], rows),
+            "position": rng.integers(0, 5, rows),
+            "price": np.where(rng.random(rows) < 0.1, np.nan, rng.normal(0, 100, rows)),
+            "device": rng.choice(["phone", "tablet"], rows),
+        }
+    )
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., Config]:
+    """A configuration over `tmp_path/raw`; keyword arguments replace keys of `dataset` or, with a dict, of the top."""
+
+    def make(name: str = "small", top: dict[str, Any] | None = None, **dataset: Any) -> Config:
+        tree: dict[str, Any] = {
+            "name": name,
+            "warehouse": str(tmp_path / "warehouse"),
+            "lanes": 3,
+            "vocabularies": {"item_id": {"min_count": 3, "oov_buckets": 2}, "category": {"share_domains": False}},
+            "dataset": {
+                "natural": {"path": str(tmp_path / "raw" / "natural.parquet")},
+                "ads": {"path": str(tmp_path / "raw" / "ads.parquet")},
+                "columns": {
+                    "user": "user_id",
+                    "item": "item",
+                    "time": {"column": "ts"},
+                    "label": "click",
+                    "event_id": ["event_id"],
+                },
+                "features": FEATURES,
+            }
+            | dataset,
+        }
+        return Config.model_validate(tree | (top or {}))
+
+    return make
+
+
+@pytest.fixture
+def write_logs(tmp_path: Path) -> Callable[..., dict[str, pd.DataFrame]]:
+    """Write the raw logs; `change` may alter each domain's frame first."""
+
+    def write(
+        days: int = 4, change: Callable[[str, pd.DataFrame], pd.DataFrame] = lambda domain, frame: frame, seed: int = 0
+    ) -> dict[str, pd.DataFrame]:
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        frames = {}
+        for domain, file, rows in (("natural", "natural", 40), ("ad", "ads", 10)):
+            frames[domain] = change(domain, make_log(domain, days, rows, seed))
+            frames[domain].to_parquet(tmp_path / "raw" / f"{file}.parquet", coerce_timestamps="us", index=False)
+        return frames
+
+    return write
