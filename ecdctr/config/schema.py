@@ -147,6 +147,8 @@ class TransferConfig(Settings):
 
     batch_norm: Literal["keep", "statistics", "full"] = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
+    prior_shift: bool = True
+    """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
     snapshot_lookup: Literal["as_of", "latest"] = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
     snapshot_pooling: Literal["attention", "mean"] = "attention"

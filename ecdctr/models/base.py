@@ -21,6 +21,9 @@ class CTRModel(nn.Module):
         seed: Of all initial values.
     """
 
+    mlp: nn.Module
+    """Ends with the layer that gives the logit."""
+
     def __init__(self, features: FeatureSet, rows: Mapping[str, int], embedding_dim: int, seed: int) -> None:
         super().__init__()
         self.features = features
@@ -49,6 +52,16 @@ class CTRModel(nn.Module):
     def load_network_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over a network of the same structure."""
         self.load_state_dict(dict(state))
+
+    def shift_logits(self, amount: float) -> None:
+        """Add a constant to all logits: the output bias then states another click rate at once.
+
+        A rare click would otherwise cost the first hundreds of steps for this one number.
+        """
+        with torch.no_grad():
+            next(
+                module for module in reversed(list(self.mlp.modules())) if isinstance(module, nn.Linear)
+            ).bias += amount
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""

@@ -98,8 +98,14 @@ class Levels:
 
     def _start(self, kind: Literal["continue", "warm"], parent: LedgerEntry, batch_norm: Any = "keep") -> Start:
         folder = self.workspace.store.path(parent.artifact)
+        shift = kind == "warm" and self.config.transfer.prior_shift
         return Start(
-            kind=kind, artifact=str(folder), version=parent.version, digest=parent.digest, batch_norm=batch_norm
+            kind=kind,
+            artifact=str(folder),
+            version=parent.version,
+            digest=parent.digest,
+            batch_norm=batch_norm,
+            log_odds=json.loads(parent.metrics_json)["log_odds"] if shift else None,
         )
 
     def _history(self, date: dt.date) -> tuple[History, list[str]]:

@@ -24,6 +24,7 @@ from ecdctr.exceptions import IntegrityError
 from ecdctr.models.base import CTRModel
 from ecdctr.models.registry import build
 from ecdctr.training.predict import write_predictions
+from ecdctr.training.prior import click_log_odds
 from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.transfer.parameter_map import warm_start
@@ -96,15 +97,21 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
 def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[Trainer, dict[str, list[str]]]:
     """Bring parameters and optimisers to where the task starts; every rank reads the same bytes itself."""
     moved: dict[str, list[str]] = {}
-    if task.start.kind == "warm":
+    log_odds = click_log_odds(task.train, collective)
+    if task.start.kind == "scratch":
+        model.shift_logits(log_odds)
+    elif task.start.kind == "warm":
         network, tables = _load_state(Path(task.start.artifact or ""))
         report = warm_start(model, network, tables, task.start.batch_norm)
+        if task.start.log_odds is not None:
+            model.shift_logits(log_odds - task.start.log_odds)
         moved = {
             "copied": report.copied, "grown": report.grown, "reinitialised": report.reinitialised, "skipped": report.skipped,
         }  # fmt: skip
     elif task.start.kind == "continue":
         _load_parameters(model, Path(task.start.artifact or ""))
     trainer = Trainer(model, collective, task.training, task.seed)
+    trainer.progress.log_odds = log_odds
     if task.start.kind == "continue":
         trainer.load_optimizer_state(load_file(Path(task.start.artifact or "") / OPTIMIZER))
     return trainer, moved
@@ -218,6 +225,7 @@ def _publish(
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,
         "loss_curve": progress.curve,
         "phases": progress.phases,
+        "log_odds": progress.log_odds,
         "moved": moved,
     }
     seen = _seen(task, trainer, collective) if task.export_snapshot else {}

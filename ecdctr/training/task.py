@@ -32,6 +32,8 @@ class Start(Settings):
     version: str | None = None
     digest: str | None = None
     batch_norm: Literal["keep", "statistics", "full"] = "keep"
+    log_odds: float | None = None
+    """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
 
 
 class Snapshot(Settings):

@@ -31,6 +31,7 @@ class Progress:
     loss: float = float("nan")
     curve: list[tuple[int, float]] = field(default_factory=list)
     loss_sum: float = 0.0
+    log_odds: float = 0.0
     weight_sum: float = 0.0
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
