@@ -12,10 +12,13 @@ class WorldConfig(Settings):
     """One world of users, natural items and ads; with the same parameters always the same logs."""
 
     seed: int = Field(default=7, ge=0)
+    """Of everything that is random."""
     start: dt.date = dt.date(2024, 1, 1)
     """First day of the logs, UTC."""
     days: int = Field(default=60, ge=1)
+    """Length of the logs."""
     users: int = Field(default=20_000, ge=1)
+    """Users, counted over the whole log."""
     items: int = Field(default=4_000, ge=1)
     """Natural items, counted over the whole log."""
     ads: int = Field(default=400, ge=1)
@@ -35,6 +38,7 @@ class WorldConfig(Settings):
     categories: int = Field(default=20, ge=2, le=99)
     """Categories of natural items; ads have half as many."""
     brands_per_category: int = Field(default=5, ge=1, le=50)
+    """Brands of one category, natural and ads together."""
     latent_dim: int = Field(default=8, ge=1, le=64)
     """Dimension of interests and of what items are about."""
     category_overlap: float = Field(default=0.7, ge=0, le=1)

@@ -4,9 +4,10 @@ Parquet below `OUT/natural` and `OUT/ads`, one folder `event_date=YYYY-MM-DD` pe
 depend on the parameters alone: not on partitions, cores or the session's settings.
 """
 
+import contextlib
 import datetime as dt
-import json
 import logging
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,12 +39,20 @@ _EPOCH = dt.date(1970, 1, 1)
 class LogSummary(BaseModel):
     """Counts of one log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     rows: int
     clicks: int
-    users: int
-    items: int
+
+
+class _Marker(BaseModel):
+    """What tells a folder of this module from any other."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parameters: dict[str, Any]
+    natural: LogSummary
+    ads: LogSummary
 
 
 class SimulationSummary(BaseModel):
@@ -72,36 +81,43 @@ def simulate(spark: SparkSession, out: Path | str, world: WorldConfig) -> Simula
         ConfigError: The world is so small that one of the logs is empty.
     """
     began = time.monotonic()
-    target = Path(out)
+    target = Path(out).resolve()
     parameters = {"generator": GENERATOR_VERSION, "world": world.model_dump(mode="json")}
-    earlier = _read_marker(target)
-    complete = all((target / name).is_dir() for name in _FOLDERS)
-    if complete and earlier is not None and earlier["parameters"] == parameters:
-        counts = {name: LogSummary.model_validate(earlier[name]) for name in _FOLDERS}
-        return SimulationSummary(
-            folder=target, natural=counts["natural"], ads=counts["ads"], created=False, seconds=time.monotonic() - began
-        )
-    with new_folder(target) as folder:
-        raw = folder / "_raw"
-        _write(impressions(spark, world), raw)
-        counts = _count(spark, raw)
-        for domain, name in enumerate(_FOLDERS):
-            if not counts[name].rows:
-                raise ConfigError(
-                    f"the world has no {name} impressions: {world.users} users, {world.days} days, "
-                    f"{world.impressions_per_user_day} impressions per user and day, ad share {world.ad_share}",
-                    hint="raise users, days, impressions_per_user_day or, for ads, ads and ad_share",
-                )
-            (raw / f"domain={domain}").rename(folder / name)
-        for leftover in raw.iterdir():
-            leftover.unlink()
-        raw.rmdir()
-        write_json(folder / MARKER, {"parameters": parameters, **{n: c.model_dump() for n, c in counts.items()}})
-    seconds = time.monotonic() - began
-    logger.info(
-        "simulated %d natural and %d ad impressions in %.1f s", counts["natural"].rows, counts["ads"].rows, seconds
+    marker = _read_marker(target)
+    created = marker is None or marker.parameters != parameters or not all((target / n).is_dir() for n in _FOLDERS)
+    if marker is None or created:
+        with new_folder(target) as folder:
+            marker = _fill(spark, folder, world, parameters)
+    summary = SimulationSummary(
+        folder=target, natural=marker.natural, ads=marker.ads, created=created, seconds=time.monotonic() - began
     )
-    return SimulationSummary(folder=target, natural=counts["natural"], ads=counts["ads"], created=True, seconds=seconds)
+    logger.info(
+        "%s: %d natural and %d ad impressions, %s",
+        target,
+        summary.natural.rows,
+        summary.ads.rows,
+        f"made in {summary.seconds:.1f} s" if created else "there already",
+    )
+    return summary
+
+
+def _fill(spark: SparkSession, folder: Path, world: WorldConfig, parameters: dict[str, Any]) -> _Marker:
+    raw = folder / "_raw"
+    _write(impressions(spark, world), raw)
+    for domain, name in enumerate(_FOLDERS):
+        written = raw / f"domain={domain}"
+        if not written.is_dir():
+            raise ConfigError(
+                f"the world has no {name} impressions: {world.users} users, {world.days} days, "
+                f"{world.impressions_per_user_day} impressions per user and day, ad_share {world.ad_share}",
+                hint="raise users, days, impressions_per_user_day or, for ads, ads and ad_share",
+            )
+        written.rename(folder / name)
+    shutil.rmtree(raw)
+    counts = {name: _count(spark, folder / name) for name in _FOLDERS}
+    marker = _Marker(parameters=parameters, natural=counts["natural"], ads=counts["ads"])
+    write_json(folder / MARKER, marker.model_dump())
+    return marker
 
 
 def impressions(spark: SparkSession, world: WorldConfig) -> DataFrame:
@@ -147,40 +163,26 @@ def _write(frame: DataFrame, folder: Path) -> None:
     # Whole days per task, yet a large day is cut: files are neither many nor huge.
     balanced = frame.hint("rebalance", *[F.col(name) for name in folders])
     ordered = balanced.sortWithinPartitions(*folders, "event_time", "event_id")
-    ordered.write.partitionBy(*folders).parquet(folder.absolute().as_uri())
+    ordered.write.partitionBy(*folders).parquet(folder.as_uri())
 
 
-def _count(spark: SparkSession, folder: Path) -> dict[str, LogSummary]:
-    counted = (
-        spark.read.parquet(folder.absolute().as_uri())
-        .groupBy("domain")
-        .agg(
-            F.count("*").alias("rows"),
-            F.sum("click").alias("clicks"),
-            F.countDistinct("user_id").alias("users"),
-            F.countDistinct("item_id").alias("items"),
-        )
-    )
-    found = {_FOLDERS[row["domain"]]: row.asDict() for row in counted.collect()}
-    empty = {"rows": 0, "clicks": 0, "users": 0, "items": 0}
-    return {name: LogSummary(**{key: found.get(name, empty)[key] for key in empty}) for name in _FOLDERS}
+def _count(spark: SparkSession, folder: Path) -> LogSummary:
+    log = spark.read.parquet(folder.as_uri())
+    rows, clicks = log.agg(F.count("*"), F.sum("click")).collect()[0]
+    return LogSummary(rows=rows, clicks=clicks)
 
 
-def _read_marker(folder: Path) -> dict[str, dict[str, Any]] | None:
+def _read_marker(folder: Path) -> _Marker | None:
     """The marker of an earlier world in `folder`; None where there is nothing."""
-    if not folder.exists() and not folder.is_symlink():
+    if not folder.exists():
         return None
-    strangers = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
-    if not strangers and not folder.is_symlink():
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
+    if not found:
         return None
-    if MARKER in strangers and not set(strangers) - {MARKER, *_FOLDERS}:
-        try:
-            marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            marker = None
-        if isinstance(marker, dict) and {"parameters", *_FOLDERS} <= set(marker):
-            return marker
+    if MARKER in found and set(found) <= {MARKER, *_FOLDERS}:
+        with contextlib.suppress(OSError, ValueError):
+            return _Marker.model_validate_json((folder / MARKER).read_bytes())
     raise InputError(
-        f"{folder}: found {', '.join(strangers[:5])}, expected an empty folder or logs of the simulator",
+        f"{folder}: found {', '.join(found[:5])}, expected an empty folder or logs of the simulator",
         hint="give another folder, or move these files away yourself",
     )

@@ -6,9 +6,11 @@ day only. Shapes: U users of a block, R impressions, K latent dimensions, C cate
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecdctr.config.simulator import WorldConfig
 from ecdctr.datasets.world import (
@@ -286,20 +288,26 @@ def block_frame(
         truth: Add `probability`, what could be known of a click before the mood of the day. For tests and for
             `oracle_auc`; logs are written without it.
     """
-    pieces = []
+    pieces: list[dict[str, NDArray[Any]]] = []
     for _, domain, impressions in block_days(build_world(config), block):
         score = intercepts[domain] + impressions.score
-        piece = pd.DataFrame(impressions.columns)
-        piece["domain"] = DOMAINS.index(domain)
-        piece["block"] = block
-        piece["serial"] = np.arange(len(score))
-        piece["click"] = impressions.draw < _sigmoid(score + impressions.mood)
+        piece: dict[str, NDArray[Any]] = {
+            **impressions.columns,
+            "domain": np.full(len(score), DOMAINS.index(domain)),
+            "block": np.full(len(score), block),
+            "serial": np.arange(len(score)),
+            "click": impressions.draw < _sigmoid(score + impressions.mood),
+        }
         if truth:
             piece["probability"] = _without_mood(score, config.noise)
         pieces.append(piece)
     types = {**FRAME_COLUMNS, **({"probability": "float64"} if truth else {})}
-    frame = pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=list(types))
-    return frame[list(types)].astype(types)
+    return pd.DataFrame(
+        {
+            name: np.concatenate([np.zeros(0, kind), *(piece[name].astype(kind, copy=False) for piece in pieces)])
+            for name, kind in types.items()
+        }
+    )
 
 
 def _without_mood(score: Floats, noise: float) -> Floats:
