@@ -42,11 +42,11 @@ check: setup  ## lint, format, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-test: check  ## check, then every test but the long campaigns
-	$(BIN)/python -m pytest -m "not campaign"
+test: check  ## check, then every test and notebook but the long campaigns
+	$(BIN)/python -m pytest -m "not campaign" --nbmake --nbmake-timeout=300 tests notebooks
 
 test-all: check  ## every test, long campaigns included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
 
 bench: setup  ## measure; what and how is in benchmarks/
 	$(BIN)/python -m benchmarks

@@ -38,7 +38,7 @@ class Levels:
         """A snapshot of historical embeddings from natural rows before `date`."""
         level = self.config.levels.tpm
         earlier = [entry for entry in self.publisher.versions("tpm", BASE) if entry.date < date]
-        window = (date - level.window * DAY, date)
+        window = self._window("natural_samples", date, level.window)
         start = Start(kind="scratch")
         parents = []
         if level.continue_previous and earlier and earlier[-1].window_until > window[0]:
@@ -56,7 +56,7 @@ class Levels:
     def cpm(self, date: dt.date, arm: str) -> LedgerEntry:
         """The ad model's twin on recent natural rows before `date`; `arm` is `history` or `plain`."""
         level = self.config.levels.cpm
-        window = (date - level.window * DAY, date)
+        window = self._window("natural_samples", date, level.window)
         history, parents = self._history(date) if arm == "history" else (None, [])
         task = self._full_task("cpm", arm, date, window, level.training, Start(kind="scratch"), history)
         return self._train(task, date, window, parents)
@@ -71,7 +71,7 @@ class Levels:
             NotReadyError: No CPM version, no rows in the window.
         """
         level = self.config.levels.actr
-        window: Window = (date - level.window * DAY, date)
+        window = self._window("ad_samples", date, level.window)
         start, parents = Start(kind="scratch"), []
         cpm = self._newest("cpm", arm.cpm, date) if arm.pretrained else None
         if arm.pretrained and cpm is None:
@@ -91,6 +91,10 @@ class Levels:
             "actr", arm.name, date, window, level.training, start, history, score=(date, date + DAY) if score else None
         )
         return self._train(task, date, window, [*parents, *snapshots])
+
+    def _window(self, table: str, date: dt.date, length: int) -> Window:
+        """The `length` days before `date`, as far back as the table reaches."""
+        return min(max(date - length * DAY, self.workspace.first_day(table)), date), date
 
     def _newest(self, level: str, arm: str, date: dt.date) -> LedgerEntry | None:
         found = [entry for entry in self.publisher.versions(level, arm) if entry.window_until <= date]

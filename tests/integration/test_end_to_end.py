@@ -93,6 +93,20 @@ def test_a_finished_run_prints_its_table_at_once(finished):
     assert time.monotonic() - since < 30
 
 
+def test_one_rank_and_two_ranks_have_one_loss_curve(finished):
+    curves = {}
+    for ranks in ("1", "2"):
+        overrides = ["--set", f"ranks={ranks}", "--set", "arms=[ecdctr_no_tpm]", "--set", "walk_days=3"]
+        code, result = call(finished / "small.yml", "train", "cpm", "--date", "2024-01-15", *overrides)
+        assert code == 0, result
+        manifest = finished / "warehouse" / "small" / "_artifacts" / result["result"]["versions"][0] / "manifest.json"
+        record = json.loads(manifest.read_text())["record"]
+        curves[ranks] = record["loss_curve"]
+    assert [step for step, _ in curves["1"]] == [step for step, _ in curves["2"]]
+    for (_, one), (_, two) in zip(curves["1"], curves["2"], strict=True):
+        assert one == pytest.approx(two, rel=2e-3)
+
+
 def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
     config = write_config(tmp_path)
     log = (tmp_path / "log").open("w")
