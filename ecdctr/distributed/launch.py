@@ -1,31 +1,28 @@
 """Ranks on Spark that stay warm: one `horovod.spark.run` for many tasks."""
 
 import logging
-import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import psutil
 from pyspark.sql import SparkSession
 
 from ecdctr.distributed.failures import revive, worst
 from ecdctr.distributed.horovod_backend import horovod_environment
+from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
+from ecdctr.distributed.lives import Lives
 from ecdctr.distributed.mailbox import (
     ABORT,
     CLOSE,
     DRIVER,
     STOP,
     Mailbox,
-    Pulse,
-    life_name,
     ready_name,
     result_name,
     task_name,
@@ -43,6 +40,7 @@ LOOK_SECONDS = 0.25
 ECHO_SECONDS = 2.0
 """How long an error that only echoes another rank's waits for that rank's own."""
 END_SECONDS = 15.0
+ENDED = "has ended without an answer, killed or out of memory"
 
 
 class RankSession:
@@ -89,8 +87,8 @@ class RankSession:
         self._launched_at = 0.0
         self._launch_error: BaseException | None = None
         self._launcher = threading.Thread(target=self._launch, name="horovod-spark-run", daemon=True)
-        self._pulses: dict[int, Pulse] = {}
-        self._lives: dict[int, dict[str, Any]] = {}
+        self._beating = threading.Thread(target=self._beat, name="driver-beat", daemon=True)
+        self._lives = Lives(self.mailbox, ranks)
         self._looked = 0.0
 
     def __enter__(self) -> Self:
@@ -118,7 +116,7 @@ class RankSession:
         if any(folder.iterdir()):
             raise InputError(f"the mailbox {folder} is not empty", hint="give each session a folder of its own")
         began = time.time()
-        threading.Thread(target=self._beat, name="driver-beat", daemon=True).start()
+        self._beating.start()
         self._launcher.start()
         try:
             ready = self._wait_until_ready(began)
@@ -183,6 +181,7 @@ class RankSession:
             self._abort()
             return
         self._over.set()
+        self._beating.join()
         shutil.rmtree(self.mailbox.folder, ignore_errors=True)
 
     def _launch(self) -> None:
@@ -190,7 +189,7 @@ class RankSession:
             import horovod.spark
 
             local = is_local(self.spark.sparkContext.master or "")
-            with _as_horovods_shutdown_event(self._kill, self._note_launch):
+            with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
                 horovod.spark.run(
                     serve,
                     args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
@@ -199,7 +198,7 @@ class RankSession:
                     env=self._environment(),
                     start_timeout=self.start_seconds,
                     # Given, it spares the search for an interface that all machines reach.
-                    nics={_loopback()} if local else None,
+                    nics={loopback()} if local else None,
                     verbose=0,
                 )
         except BaseException as error:
@@ -243,10 +242,14 @@ class RankSession:
         while (found := worst(replies)) is not None and found[1]["echo"] and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
             self._collect(replies)
+            self._lives.look()
         rank, error = found or (0, {})
-        gone = [rank for rank in range(self.ranks) if rank not in replies and self._is_gone(rank)]
-        if error["echo"] and gone:
-            return self._lost(gone[0], "has ended without an answer, killed or out of memory")
+        if error["echo"]:
+            for other in set(range(self.ranks)) - replies.keys():
+                if self._lives.gone(other):
+                    return self._lost(other, ENDED)
+                if self._lives.silence(other) > ECHO_SECONDS / 2:
+                    return self._lost(other, f"has given no sign of life for {self._lives.silence(other):.0f} s")
         return revive(error, rank, str(self.mailbox.log_of(rank)))
 
     def _look(self, answered: dict[int, dict[str, Any]], on_progress: OnProgress | None) -> None:
@@ -254,30 +257,22 @@ class RankSession:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        for rank in range(self.ranks):
-            life = self.mailbox.read(life_name(rank))
-            if life is None:
-                continue
-            self._lives[rank] = life
-            silent = self._pulses.setdefault(rank, Pulse()).see(life["beat"])
-            if rank not in answered and self._is_gone(rank):
-                # It may have answered just before it left.
-                self._collect(answered)
-                if rank not in answered:
-                    raise self._lost(rank, "has ended without an answer, killed or out of memory")
-            if silent > self.stall_seconds:
-                raise self._lost(rank, f"has given no sign of life for {silent:.0f} s")
-        if on_progress is not None and self._lives.get(0, {}).get("progress"):
-            on_progress(self._lives[0]["progress"])
-        if not self._launcher.is_alive() and len(answered) < self.ranks:
+        self._lives.look()
+        silent = [rank for rank in range(self.ranks) if self._lives.silence(rank) > self.stall_seconds]
+        if silent:
+            raise self._lost(silent[0], f"has given no sign of life for {self._lives.silence(silent[0]):.0f} s")
+        ended = not self._launcher.is_alive()
+        if ended and self._number == 0 and self._launch_error is not None:
             raise TrainingError(
-                f"the ranks have ended: {self._launch_error}", hint=f"their logs are in {self.mailbox.folder}"
+                f"the ranks could not be started: {self._launch_error}", hint=f"see the logs in {self.mailbox.folder}"
             ) from self._launch_error
-
-    def _is_gone(self, rank: int) -> bool:
-        """Whether a rank's process is known to have ended; of another machine only its silence tells."""
-        life = self._lives.get(rank)
-        return life is not None and life["host"] == socket.gethostname() and _process(life) is None
+        gone = [rank for rank in range(self.ranks) if rank not in answered and (ended or self._lives.gone(rank))]
+        # A rank may have answered just before it left.
+        self._collect(answered)
+        if worst(answered) is None and not answered.keys() >= set(gone):
+            raise self._lost(gone[0], ENDED) from self._launch_error
+        if on_progress is not None and self._lives.progress():
+            on_progress(self._lives.progress())
 
     def _lost(self, rank: int, how: str) -> TrainingError:
         return TrainingError(
@@ -288,13 +283,11 @@ class RankSession:
     def _abort(self) -> None:
         """End all ranks now, whatever they do: by request, by signal, and through Spark."""
         self._over.set()
-        self.mailbox.raise_flag(ABORT)
+        # Where the folder is gone the ranks leave without being asked.
+        with suppress(OSError):
+            self.mailbox.raise_flag(ABORT)
         self._launcher.join(2 * LOOK_SECONDS + 0.5)
-        for life in self._lives.values():
-            process = _process(life) if life["host"] == socket.gethostname() else None
-            if process is not None:
-                # A frozen process takes no other signal.
-                process.kill()
+        self._lives.kill()
         self._kill.set()
         self._launcher.join(END_SECONDS)
         if self._launcher.is_alive():
@@ -331,41 +324,3 @@ class RankSession:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextmanager
-def _as_horovods_shutdown_event(event: threading.Event, on_launch: Callable[[], None]) -> Iterator[None]:
-    """Have Horovod end its ranks on our event.
-
-    Its own takes over SIGINT and SIGTERM, which Python allows in the main thread alone and which are not Horovod's here.
-    """
-    from horovod.runner import gloo_run
-
-    def register() -> threading.Event:
-        on_launch()
-        return event
-
-    original = gloo_run.register_shutdown_event
-    gloo_run.register_shutdown_event = register
-    try:
-        yield
-    finally:
-        gloo_run.register_shutdown_event = original
-
-
-def _process(life: dict[str, Any]) -> psutil.Process | None:
-    """The rank's process on this machine; None when it has ended, also where its number was given away again."""
-    try:
-        process = psutil.Process(life["pid"])
-        alive = abs(process.create_time() - life["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return process if alive else None
-
-
-def _loopback() -> str:
-    """Name of the interface that carries 127.0.0.1."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == "127.0.0.1" for address in addresses):
-            return name
-    raise TrainingError("this machine has no interface with address 127.0.0.1", hint=f"os: {os.uname().sysname}")

@@ -59,9 +59,7 @@ def serve(folder: str, threads: int, stall_seconds: int) -> None:
     except BaseException as error:
         logger.exception("rank %d ends", rank)
         mailbox.write(ready_name(rank), {"error": describe(error)})
-        _leave(1)
-    # Without the interpreter's own end, which takes a while and may hang in a thread of Horovod's.
-    _leave(0)
+    _leave()
 
 
 def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", entered: float) -> None:
@@ -91,7 +89,7 @@ def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", entered: 
         mailbox.write(result_name(number, rank), reply)
         if "error" in reply:
             # Leaving breaks the exchange in which other ranks may wait for this one.
-            _leave(1)
+            _leave()
         number += 1
 
 
@@ -155,7 +153,7 @@ class _Watch(threading.Thread):
                 leave, why = not self.mailbox.folder.exists(), f"the mailbox is gone: {error}"
             if leave:
                 logger.error("rank %d ends: %s", self.rank, why)
-                _leave(TemporaryError.exit_code)
+                _leave()
             time.sleep(WATCH_SECONDS)
 
 
@@ -169,8 +167,12 @@ def _write_to_log(path: Path) -> None:
     log.configure()
 
 
-def _leave(code: int) -> None:
+def _leave() -> None:
+    """End the process without the interpreter's own end, which takes a while and may hang in a thread of Horovod's.
+
+    Always with 0: what went wrong is in the mailbox. Any other code has Horovod cancel the Spark job, with tracebacks.
+    """
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(0)
