@@ -10,9 +10,9 @@ from torch import Tensor
 from ecdctr.distributed.collective import DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
 
-# Milliseconds between two rounds of Horovod's background thread. A step makes several small exchanges, each of which
-# waits for a round on every rank; how it was chosen: docs/distributed.md.
-CYCLE_MILLISECONDS = 0.5
+# Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on. Shorter ones cost a
+# core more than they save, also while a rank only waits; measurements: docs/distributed.md.
+CYCLE_MILLISECONDS = 1.0
 
 
 def horovod_environment(stall_seconds: int) -> dict[str, str]:
