@@ -16,7 +16,7 @@ CAUSES = (
     r"CMake Error|fatal error:|: error: |undefined reference",
     r"UNRESOLVED DEPENDENC|unresolved dependency|Server access error|SHA-1",
     r"No matching distribution|Could not find a version|No solution found|Temporary failure|Connection refused",
-    r"(?i)^\W*(\w*error|fatal)\b(?!: subprocess-exited|: metadata-generation)",
+    r"(?i)^\W*([\w.]*error|fatal)\b(?!: subprocess-exited|: metadata-generation|: failed building|: failed to build)",
 )
 
 

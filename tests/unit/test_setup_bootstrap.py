@@ -83,8 +83,9 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
         ("ok\nCMake Error at x:1: no torch\nERROR: Failed building wheel\n", "CMake Error at x:1: no torch"),
         ("a.cc:1: error: bad\ncc: No space left on device\nmake: *** Error 1\n", "cc: No space left on device"),
         (
-            "error: subprocess-exited-with-error\nERROR: Failed to build horovod\n",
-            "ERROR: Failed to build horovod",
+            "error: subprocess-exited-with-error\n  subprocess.CalledProcessError: 'cmake' exited with 1\n"
+            "ERROR: Failed building wheel for horovod\n",
+            "subprocess.CalledProcessError: 'cmake' exited with 1",
         ),
         ("\x1b[31m\nhello\n\n", "hello"),
         ("", "it printed nothing"),
