@@ -38,7 +38,7 @@ class NotReadyError(EcdctrError):
     exit_code = 3
 
 
-class AlreadyDone(EcdctrError):
+class AlreadyDone(EcdctrError):  # noqa: N818 - a state, not a failure
     """Nothing is left to do: the result asked for exists."""
 
     exit_code = 4

@@ -312,7 +312,7 @@ def block_frame(
 
 def _without_mood(score: Floats, noise: float) -> Floats:
     """Mean click probability over moods, by Gauss-Hermite quadrature."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)  # type: ignore[no-untyped-call]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     return np.asarray(_sigmoid(score[:, None] + noise * nodes) @ (weights / weights.sum()), dtype=np.float64)
 
 

@@ -33,7 +33,7 @@ def test_what_is_published_comes_back_and_is_published_once(ledger):
     assert ledger.versions() == []
     first = entry("v1")
     published = ledger.commit_versions([first, entry("v2", DAY + dt.timedelta(days=7))])
-    assert [replace(e, seq=0, committed_at=None) for e in published][0] == first
+    assert replace(published[0], seq=0, committed_at=None) == first
     assert [e.seq for e in published] == [1, 2]
     assert ledger.commit_version(first) == published[0]
     fresh = Ledger(ledger.lake)

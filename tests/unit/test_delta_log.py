@@ -15,7 +15,9 @@ pytestmark = pytest.mark.unit
 
 def add(path, rows=1, **more):
     day = {"event_date": path.split("/")[0].removeprefix("event_date=")} if "/" in path else {}
-    return {"add": {"path": path, "size": 10, "partitionValues": day, "stats": json.dumps({"numRecords": rows}), **more}}
+    return {
+        "add": {"path": path, "size": 10, "partitionValues": day, "stats": json.dumps({"numRecords": rows}), **more}
+    }
 
 
 def commit(table, version, *actions):
