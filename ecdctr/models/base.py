@@ -58,10 +58,9 @@ class CTRModel(nn.Module):
 
         A rare click would otherwise cost the first hundreds of steps for this one number.
         """
+        output = [module for module in self.mlp.modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():
-            next(
-                module for module in reversed(list(self.mlp.modules())) if isinstance(module, nn.Linear)
-            ).bias += amount
+            output.bias.add_(amount)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
