@@ -14,7 +14,7 @@ HEARTBEAT_SECONDS = 30
 CAUSES = (
     r"No space left on device|Killed signal|Out of memory|MemoryError",
     r"CMake Error|fatal error:|: error: |undefined reference",
-    r"UNRESOLVED DEPENDENC|unresolved dependency|Server access error|SHA-1",
+    r"Server access error|unresolved dependency:|SHA-1|what Maven Central publishes",
     r"No matching distribution|Could not find a version|No solution found|Temporary failure|Connection refused",
     r"(?i)^\W*([\w.]*error|fatal)\b(?!: subprocess-exited|: metadata-generation|: failed building|: failed to build)",
 )

@@ -87,6 +87,10 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
             "ERROR: Failed building wheel for horovod\n",
             "subprocess.CalledProcessError: 'cmake' exited with 1",
         ),
+        (
+            ":: UNRESOLVED DEPENDENCIES ::\n:: a#b;1: not found\nx [unresolved dependency: a#b;1: not found]\n",
+            "x [unresolved dependency: a#b;1: not found]",
+        ),
         ("\x1b[31m\nhello\n\n", "hello"),
         ("", "it printed nothing"),
     ],
