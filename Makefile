@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all bench notebooks docs clean
+.PHONY: help setup doctor run test check test-all notebooks docs clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -47,9 +47,6 @@ test: check  ## check, then every test and notebook but the long campaigns
 
 test-all: check  ## every test, long campaigns included
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
-
-bench: setup  ## measure; what and how is in benchmarks/
-	$(BIN)/python -m benchmarks
 
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
