@@ -1,5 +1,7 @@
 """Fixtures shared by all lanes."""
 
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,8 @@ from ecdctr.lake.session import spark_session
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Spark's workers, also those of a script that a test starts, run where the package is installed.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # The bridge to the JVM leaves the sockets of ended threads to the garbage collector.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 

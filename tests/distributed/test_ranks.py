@@ -23,25 +23,6 @@ STALL = 8
 SLACK = 30
 
 
-@pytest.fixture(scope="module")
-def spark():
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.master("local[4]").appName("test_ranks")
-    for option, value in {
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.memory": "512m",
-        "spark.ui.showConsoleProgress": "false",
-    }.items():
-        builder = builder.config(option, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("OFF")
-    yield session
-    session.stop()
-
-
 @pytest.fixture
 def open_session(spark, tmp_path):
     """Opens sessions whose processes are all gone after the test."""
