@@ -56,7 +56,7 @@ def test_days_are_replaced_whole_and_repetition_changes_nothing(lake, spark):
         lake.replace_days("predictions", predictions(spark, DAYS[1:3], 0.9), DAYS[1], DAYS[3])
     rows = {row["event_date"]: row["probability"] for row in lake.read("predictions").collect()}
     assert rows == {DAYS[0]: 0.5, DAYS[1]: 0.9, DAYS[2]: 0.9, DAYS[3]: 0.5}
-    with pytest.raises(Exception, match="replaceWhere"):
+    with pytest.raises(Exception, match="REPLACE_WHERE_MISMATCH"):
         lake.replace_days("predictions", predictions(spark, DAYS), DAYS[1], DAYS[3])
     with pytest.raises(InputError, match="has no day"):
         lake.replace_days("predictions", predictions(spark, []), DAYS[1], DAYS[1])
