@@ -61,8 +61,7 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
     if record is None:
         trainer, moved = _prepare(model, collective, task)
         progress = _train(trainer, task, collective, signals)
-        record = _publish(trainer, progress, store, task, collective, moved)
-        record["seconds"] = time.perf_counter() - started
+        record = _publish(trainer, progress, store, task, collective, moved, started)
     else:
         _load_parameters(model, store.path(task.version))
     if task.score is not None and task.score_dir is not None:
@@ -207,6 +206,7 @@ def _publish(
     task: LevelTask,
     collective: Collective,
     moved: dict[str, list[str]],
+    started: float,
 ) -> dict[str, Any]:
     model = trainer.model
     network, tables = model.network_state(), model.tables.tables()
@@ -220,6 +220,8 @@ def _publish(
         "task_digest": task.digest(),
         "digest": digest,
         "steps": progress.step,
+        # Within the record, so that a run which adopts the version knows it too.
+        "seconds": time.perf_counter() - started,
         "rows": task.train.rows * task.training.epochs,
         "parameters": sum(t.numel() for t in (network | tables).values()),
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,

@@ -109,8 +109,8 @@ def test_one_rank_and_two_ranks_have_one_loss_curve(finished):
 
 def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
     config = write_config(tmp_path)
-    log = (tmp_path / "log").open("w")
-    process = subprocess.Popen(command(config, "run"), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command(config, "run"), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     store = tmp_path / "warehouse" / "small" / "_artifacts"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None and len(list(store.glob("actr-*"))) < 2:
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
     process.kill()
     process.wait(30)
     code, result = call(config, "run")
-    assert code == 0, result
+    assert code == 0, result["error"]
     assert figures(tmp_path) == figures(finished)
     _, listing = call(config, "models", "list")
     names = [row["version"] for row in listing["result"]["versions"]]

@@ -18,7 +18,11 @@ def test_marks_follow_folders_and_fixtures(request):
     own = [item for item in request.session.items if item.path == Path(__file__)]
     assert own
     assert all(item.get_closest_marker("unit") for item in own)
-    assert all(item.get_closest_marker("spark") for item in request.session.items if "spark" in item.fixturenames)
+    assert all(
+        item.get_closest_marker("spark")
+        for item in request.session.items
+        if "spark" in getattr(item, "fixturenames", ())
+    )
 
 
 def test_unit_tests_start_neither_ranks_nor_sessions():
