@@ -21,6 +21,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The one Spark session of a test run; starting one costs several seconds."""
-    session = spark_session(SparkConfig(master="local[4]", driver_memory="1g", shuffle_partitions=2), "ecdctr tests")
+    # Frames of a few hundred rows: compiling code for each query would take longer than all queries together.
+    settings = SparkConfig(
+        master="local[4]",
+        driver_memory="1g",
+        shuffle_partitions=2,
+        options={"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"},
+    )
+    session = spark_session(settings, "ecdctr tests")
     yield session
     session.stop()

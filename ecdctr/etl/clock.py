@@ -47,7 +47,7 @@ def event_micros(frame: DataFrame, time: TimeColumn, offset: int, where: str) ->
     elif time.unit == "day":
         assert time.origin is not None
         number = value.try_cast("bigint") if isinstance(kind, _WHOLE | T.StringType | T.DecimalType) else None
-        micros = None if number is None else _midnight(number + (time.origin - EPOCH).days, offset)
+        micros = None if number is None else _midnight(F.try_add(number, F.lit((time.origin - EPOCH).days)), offset)
     elif time.unit == "date":
         micros = _midnight(_date(value, kind, time.format), offset)
     else:

@@ -69,7 +69,7 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str) -> In
     source = getattr(dataset, key)
     log = open_source(spark, dataset, key)
     found = Ingest(domain, _typed(log, dataset, dataset.columns_of(source), f"dataset.{key}"))
-    with reading(f"dataset.{key}"):
+    with reading(f"dataset.{key}", source.path):
         counts = found.frame.groupBy("_reason", "event_date").count().collect()
     for row in counts:
         if row["_reason"] is None:

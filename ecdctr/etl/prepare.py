@@ -172,12 +172,14 @@ class _Preparation:
     def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date) -> None:
         name = f"{found.domain}_impressions"
         self.lake.create(name, ingest.extra_columns(self.config.dataset), {MADE_WITH: self.digest()})
-        columns = self.config.dataset.columns_of(getattr(self.config.dataset, ingest.SOURCE_KEYS[found.domain]))
+        key = ingest.SOURCE_KEYS[found.domain]
+        log = getattr(self.config.dataset, key)
+        columns = self.config.dataset.columns_of(log)
         earlier = None
         # Where the time is part of the identity, an event of another day is another event.
         if columns.time.column not in columns.identity() and prepared_until(self.lake, name) is not None:
             earlier = self.lake.read(name).where(F.col("event_date") < F.lit(since))
-        with source.reading(f"dataset.{ingest.SOURCE_KEYS[found.domain]}"):
+        with source.reading(f"dataset.{key}", log.path):
             self._replace(name, ingest.impressions(found, since, until, earlier), since, until)
         kept = self.lake.pin(name, since, until).rows
         given = sum(count for day, count in found.rows.items() if since <= day < until)

@@ -12,6 +12,7 @@ from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.schema import Column
 from ecdctr.lake.tables import Lake
 
+LANE = "_lane"
 ROWS_PER_SORT = 2_000_000
 """Rows of a day up to which one task orders it; larger days are ordered in parts."""
 
@@ -47,10 +48,12 @@ def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since
             "weight": F.lit(1.0).cast("float"),
         }
     )
+    rows = _with_lane(rows, config.lanes, _largest_day(lake, f"{domain}_impressions"))
     if sequence_features(config):
         rows = with_sequences(rows, clicks(lake, config, vocabularies, until), config)
+    hashed = rows.repartition(config.lanes, LANE).withColumn("_hash", F.xxhash64("event_id"))
     names = ["event_id", "user", "event_date", "day", "label", "weight", *features.columns]
-    return _in_lanes(rows.select(*names), config.lanes, _largest_day(lake, f"{domain}_impressions"))
+    return hashed.sortWithinPartitions("event_date", "_hash", "event_id").select(names)
 
 
 def _largest_day(lake: Lake, name: str) -> int:
@@ -60,15 +63,12 @@ def _largest_day(lake: Lake, name: str) -> int:
     return max(rows.values(), default=0)
 
 
-def _in_lanes(rows: DataFrame, lanes: int, largest_day: int) -> DataFrame:
-    """Deal each day's rows, in the order of a hash, to one task per lane; each task writes one file per day."""
+def _with_lane(rows: DataFrame, lanes: int, largest_day: int) -> DataFrame:
+    """Deal each day's rows, in the order of a hash, to lanes; a lane's number leads its rows to a task of their own."""
     part = F.pmod(F.xxhash64("event_id", F.lit("part")), F.lit(1 + largest_day // ROWS_PER_SORT))
-    order = Window.partitionBy("event_date", part).orderBy("_hash", "event_id")
-    numbered = rows.withColumn("_hash", F.xxhash64("event_id")).withColumn("_place", F.row_number().over(order))
+    order = Window.partitionBy("event_date", part).orderBy(F.xxhash64("event_id"), "event_id")
     keys = F.array(*(F.lit(key) for key in _lane_keys(rows.sparkSession, lanes)))
-    lane = F.element_at(keys, ((F.col("_place") - 1) % lanes + 1).cast("int"))
-    dealt = numbered.withColumn("_lane", lane).repartition(lanes, "_lane")
-    return dealt.sortWithinPartitions("event_date", "_hash", "event_id").drop("_hash", "_place", "_lane")
+    return rows.withColumn(LANE, F.element_at(keys, ((F.row_number().over(order) - 1) % lanes + 1).cast("int")))
 
 
 def _lane_keys(spark: SparkSession, lanes: int) -> list[int]:

@@ -8,19 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
-from ecdctr.exceptions import EcdctrError, InputError
+from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import log_columns
 
 KEYS_SHOWN = 3
 _DAMAGED = re.compile(
     r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|is not a Parquet file|Could not read footer|FILE_NOT_EXIST"
-    r"|PARQUET_CONVERSION_FAILURE|can not read class org.apache.parquet"
+    r"|readParquetFooters|PARQUET_CONVERSION_FAILURE|ParquetDecodingException|TProtocolException"
 )
 _FILE = re.compile(r"(?:file:)?/[^\s'\",;]+")
 
@@ -31,28 +33,37 @@ def column(name: str) -> Any:
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
+def reading(where: str, path: str) -> Iterator[None]:
     """Turn Spark's account of an unreadable file into an error that names the file.
 
     Args:
         where: The configuration's key of what is being read.
+        path: The folder or file that is being read.
 
     Raises:
         InputError: A file is damaged or missing.
     """
     try:
         yield
-    except EcdctrError:
-        raise
     except (PySparkException, Py4JError) as error:
         text = str(error)
         if not _DAMAGED.search(text):
             raise
-        files = [found for found in _FILE.findall(text) if "." in Path(found).name]
-        named = next((file for file in files if file.endswith((".parquet", ".csv", ".gz", ".json"))), "a file")
+        data = (".parquet", ".csv", ".gz", ".json")
+        named = next((file for file in _FILE.findall(text) if file.endswith(data)), None) or _unreadable_footer(path)
         raise InputError(
             f"{where}: {named.removeprefix('file:')} is damaged or missing", hint="replace or remove this file"
         ) from error
+
+
+def _unreadable_footer(path: str) -> str:
+    """The first Parquet file whose footer cannot be read: Spark does not always say which."""
+    for file in sorted(Path(path).rglob("*.parquet")) if "://" not in path else []:
+        try:
+            pq.read_metadata(file)
+        except (pa.ArrowException, OSError):
+            return str(file)
+    return f"a file of {path}"
 
 
 def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> DataFrame:
@@ -129,7 +140,7 @@ def _read(spark: SparkSession, path: str, kind: str, where: str) -> DataFrame:
         path = str(local)
     reader = spark.read.option("header", True).option("escape", '"') if kind == "csv" else spark.read
     try:
-        with reading(where):
+        with reading(where, path):
             return reader.format(kind).load(path)
     except AnalysisException as error:
         raise InputError(
@@ -161,7 +172,7 @@ def _join(spark: SparkSession, frame: DataFrame, side: SideTable, where: str) ->
     # Keys meet as text: one side's integers are often the other side's CSV.
     key = column(side.key).cast("string")
     table = table.select(key.alias("_key"), *(column(name) for name in side.columns)).where("_key IS NOT NULL")
-    with reading(where):
+    with reading(where, side.path):
         twice = table.groupBy("_key").count().where("count > 1").orderBy("_key").limit(KEYS_SHOWN).collect()
     if twice:
         keys = ", ".join(repr(row["_key"]) for row in twice)

@@ -23,6 +23,9 @@ EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set by spark-submit, which has started the JVM already: its master, memory and jars stand."""
+LOCAL_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""For minutes on few cores: the optimising compiler takes more time from the work than it gives back (a third, measured).
+Hours of work want `spark.options: {spark.driver.extraJavaOptions: -XX:+UseParallelGC}`."""
 QUIET_LOG = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -101,7 +104,7 @@ def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
         return options
     options |= {"spark.master": settings.master, "spark.driver.memory": settings.driver_memory}
     log = _quiet_log().as_uri()
-    options["spark.driver.extraJavaOptions"] = f"-XX:+UseSerialGC -Dlog4j2.configurationFile={log}"
+    options["spark.driver.extraJavaOptions"] = f"{LOCAL_JVM} -Dlog4j2.configurationFile={log}"
     if settings.master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         options |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}

@@ -2,14 +2,18 @@
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from ecdctr.config import Config
+from ecdctr.etl.prepare import PrepareSummary, prepare
+from ecdctr.lake.tables import Lake
 
 START = dt.date(2024, 1, 1)
 FEATURES = [
@@ -46,47 +50,81 @@ def make_log(domain: str, days: int, rows_per_day: int, seed: int = 0) -> pd.Dat
     )
 
 
+def small_config(folder: Path, name: str, top: dict[str, Any], dataset: dict[str, Any]) -> Config:
+    """A configuration over `folder/raw` and `folder/warehouse`."""
+    tree: dict[str, Any] = {
+        "name": name,
+        "warehouse": str(folder / "warehouse"),
+        "lanes": 3,
+        "vocabularies": {"item_id": {"min_count": 3, "oov_buckets": 2}, "category": {"share_domains": False}},
+        "dataset": {
+            "natural": {"path": str(folder / "raw" / "natural.parquet")},
+            "ads": {"path": str(folder / "raw" / "ads.parquet")},
+            "columns": {
+                "user": "user_id",
+                "item": "item",
+                "time": {"column": "ts"},
+                "label": "click",
+                "event_id": ["event_id"],
+            },
+            "features": FEATURES,
+        }
+        | dataset,
+    }
+    return Config.model_validate(tree | top)
+
+
+Change = Callable[[str, pd.DataFrame], pd.DataFrame]
+
+
+def write_small_logs(folder: Path, days: int, change: Change) -> dict[str, pd.DataFrame]:
+    """Raw logs of both domains; the second day has no ad."""
+    (folder / "raw").mkdir(exist_ok=True)
+    frames = {}
+    for domain, file, rows in (("natural", "natural", 40), ("ad", "ads", 10)):
+        frame = make_log(domain, days, rows)
+        if domain == "ad":
+            frame = frame[frame["ts"].dt.day != START.day + 1].reset_index(drop=True)
+        frames[domain] = change(domain, frame)
+        frames[domain].to_parquet(folder / "raw" / f"{file}.parquet", coerce_timestamps="us", index=False)
+    return frames
+
+
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Config]:
-    """A configuration over `tmp_path/raw`; keyword arguments replace keys of `dataset` or, with a dict, of the top."""
+    """Configurations over `tmp_path`; keyword arguments replace keys of `dataset`, `top` those above it."""
 
     def make(name: str = "small", top: dict[str, Any] | None = None, **dataset: Any) -> Config:
-        tree: dict[str, Any] = {
-            "name": name,
-            "warehouse": str(tmp_path / "warehouse"),
-            "lanes": 3,
-            "vocabularies": {"item_id": {"min_count": 3, "oov_buckets": 2}, "category": {"share_domains": False}},
-            "dataset": {
-                "natural": {"path": str(tmp_path / "raw" / "natural.parquet")},
-                "ads": {"path": str(tmp_path / "raw" / "ads.parquet")},
-                "columns": {
-                    "user": "user_id",
-                    "item": "item",
-                    "time": {"column": "ts"},
-                    "label": "click",
-                    "event_id": ["event_id"],
-                },
-                "features": FEATURES,
-            }
-            | dataset,
-        }
-        return Config.model_validate(tree | (top or {}))
+        return small_config(tmp_path, name, top or {}, dataset)
 
     return make
 
 
 @pytest.fixture
 def write_logs(tmp_path: Path) -> Callable[..., dict[str, pd.DataFrame]]:
-    """Write the raw logs; `change` may alter each domain's frame first."""
+    """Writes raw logs under `tmp_path`; `change` may alter each domain's frame first."""
 
-    def write(
-        days: int = 4, change: Callable[[str, pd.DataFrame], pd.DataFrame] = lambda domain, frame: frame, seed: int = 0
-    ) -> dict[str, pd.DataFrame]:
-        (tmp_path / "raw").mkdir(exist_ok=True)
-        frames = {}
-        for domain, file, rows in (("natural", "natural", 40), ("ad", "ads", 10)):
-            frames[domain] = change(domain, make_log(domain, days, rows, seed))
-            frames[domain].to_parquet(tmp_path / "raw" / f"{file}.parquet", coerce_timestamps="us", index=False)
-        return frames
+    def write(days: int = 4, change: Change = lambda domain, frame: frame) -> dict[str, pd.DataFrame]:
+        return write_small_logs(tmp_path, days, change)
 
     return write
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Logs of four days and what one preparation of all of them gave; tests only read it."""
+
+    frames: dict[str, pd.DataFrame]
+    config: Config
+    lake: Lake
+    summary: PrepareSummary
+
+
+@pytest.fixture(scope="session")
+def whole(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The logs that `write_logs` writes, prepared all at once."""
+    folder = tmp_path_factory.mktemp("whole")
+    frames = write_small_logs(folder, 4, lambda domain, frame: frame)
+    config = small_config(folder, "whole", {}, {})
+    summary = prepare(spark, config, None)
+    return Prepared(frames, config, Lake(spark, config.warehouse_dir), summary)

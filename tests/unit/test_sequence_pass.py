@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ecdctr.etl import sequences
-from ecdctr.etl.sequences import SAMPLE, _pass, _Sequence
+from ecdctr.etl import click_history
+from ecdctr.etl.click_history import SAMPLE, History, Sequence, history_pass
 from ecdctr.features.encoding import bucket_id
 
 pytestmark = pytest.mark.unit
@@ -31,7 +31,7 @@ def events(rng: np.random.Generator, rows: int, users: int, times: int, day: int
     return sorted(made, key=lambda event: (event["user"], event["_micros"], event["event_id"]))
 
 
-def expected(rows: list[dict], spec: _Sequence) -> dict[str, list[int]]:
+def expected(rows: list[dict], spec: Sequence) -> dict[str, list[int]]:
     out = {}
     for row in (row for row in rows if row["_domain"] == SAMPLE):
         before = [
@@ -42,31 +42,31 @@ def expected(rows: list[dict], spec: _Sequence) -> dict[str, list[int]]:
             and click["_micros"] < row["_micros"] - spec.delay
         ]
         newest = before[::-1][: spec.length]
-        items = [c["_item"] if c["_known"] <= row["day"] else bucket_id(c["_item"], spec.oov_buckets) for c in newest]
+        items = [c["_item"] if c["_known"] <= row["day"] else bucket_id(c["_item"], OOV) for c in newest]
         out[row["event_id"]] = items + [0] * (spec.length - len(items))
     return out
 
 
-def run(rows: list[dict], specs: list[_Sequence], batch_rows: int) -> list[dict[str, list[int]]]:
+def run(rows: list[dict], specs: list[Sequence], batch_rows: int) -> list[dict[str, list[int]]]:
     names = ["event_id", "user", "day", *(f"s{place}" for place in range(len(specs)))]
     table = pa.Table.from_pylist(rows)
-    out = pa.Table.from_batches(list(_pass(specs, names)(table.to_batches(max_chunksize=batch_rows))))
+    out = pa.Table.from_batches(list(history_pass(specs, names)(table.to_batches(max_chunksize=batch_rows))))
     ids = out["event_id"].to_pylist()
     assert len(ids) == len(set(ids))
     return [dict(zip(ids, out[f"s{place}"].to_pylist(), strict=True)) for place in range(len(specs))]
 
 
 SPECS = [
-    _Sequence(length=4, domains=(0, 1), delay=0, oov_buckets=OOV),
-    _Sequence(length=1, domains=(1,), delay=0, oov_buckets=OOV),
-    _Sequence(length=7, domains=(0,), delay=5_000_000, oov_buckets=OOV),
+    Sequence(length=4, domains=(0, 1), delay=0, bucket_ids=(2, OOV)),
+    Sequence(length=1, domains=(1,), delay=0, bucket_ids=(2, OOV)),
+    Sequence(length=7, domains=(0,), delay=5_000_000, bucket_ids=(2, OOV)),
 ]
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 1000])
 @pytest.mark.parametrize("users", [1, 3, 60])
 def test_the_pass_equals_the_search_whatever_the_batches(users, batch_rows, monkeypatch):
-    monkeypatch.setattr(sequences, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(click_history, "CHUNK_ROWS", 50)
     rows = events(np.random.default_rng(users), 300, users, times=40)
     for spec, found in zip(SPECS, run(rows, SPECS, batch_rows), strict=True):
         assert found == expected(rows, spec)
@@ -94,7 +94,7 @@ def test_times_a_century_apart_do_not_mix_users_up():
 
 
 def test_the_state_between_batches_is_only_what_a_later_row_may_see():
-    history = sequences._History(SPECS[0])
+    history = History(SPECS[0])
     rows = 500
     values = {
         "_micros": np.arange(rows, dtype=np.int64),

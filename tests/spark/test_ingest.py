@@ -1,0 +1,195 @@
+"""A user's log → clean impressions: what is refused, with which words, and what becomes of good rows."""
+
+import datetime as dt
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+from ecdctr.config.dataset import TimeColumn
+from ecdctr.etl import clock, ingest
+from ecdctr.etl.prepare import prepare
+from ecdctr.exceptions import InputError
+from ecdctr.lake.tables import Lake
+
+pytestmark = pytest.mark.spark
+
+END = dt.date(2099, 1, 1)
+
+
+def refused(spark, config, domain="natural"):
+    with pytest.raises(InputError) as caught:
+        ingest.refuse_bad_rows(ingest.look_through(spark, config.dataset, domain), None, END)
+    return str(caught.value)
+
+
+def test_a_mapping_that_does_not_fit_the_files_is_refused_with_the_nearest_name(
+    spark, make_config, write_logs, tmp_path
+):
+    write_logs(days=1)
+    raw = tmp_path / "raw"
+    good = {"path": str(raw / "natural.parquet")}
+    columns = make_config().dataset.columns.model_dump()
+    side = raw / "side.csv"
+    side.write_text("item,brand,device\ni1,x,p\ni1,y,p\n")
+    joined = {"path": str(side), "format": "csv", "key": "item", "columns": ["brand"]}
+    cases = [
+        ({"natural": {"path": str(raw / "naturel.parquet")}}, r"naturel.parquet does not exist.*natural.parquet"),
+        ({"natural": good | {"format": "delta"}}, r"no Delta table.*format: parquet"),
+        ({"columns": columns | {"user": "usr_id"}}, r"no column 'usr_id'.*did you mean 'user_id'"),
+        ({"features": [{"name": "categry", "kind": "id"}]}, r"no column 'categry'.*did you mean 'category'"),
+        ({"natural": good | {"where": "devise = 'phone'"}}, r"natural.where: \"devise = 'phone'\" is no condition"),
+        ({"natural": good | {"where": "device = = 1"}}, r"natural.where: .* is no condition"),
+        ({"natural": good | {"where": "device = 'fax'"}}, r"where device = 'fax' has no rows"),
+        ({"columns": columns | {"item": "price"}}, r"'price' is double, expected whole numbers or text"),
+        ({"columns": columns | {"label": "ts"}}, r"'ts' is timestamp\w*, expected a number"),
+        (
+            {"columns": columns | {"time": {"column": "click"}}},
+            r"'click' is bigint, which cannot be read as unit 'timestamp'",
+        ),
+        ({"natural": good | {"side_tables": [joined]}}, r"side_tables.0.path: .* several rows for one item, .*'i1'"),
+        (
+            {"natural": good | {"side_tables": [joined | {"columns": ["device"]}]}},
+            r"device are columns of the log already",
+        ),
+        (
+            {"natural": good | {"side_tables": [joined | {"columns": ["brnd"]}]}},
+            r"side_tables.0 .*did you mean 'brand'",
+        ),
+    ]
+    for change, words in cases:
+        message = refused(spark, make_config(**change))
+        assert re.search(words, message, re.DOTALL), message
+
+
+def test_bad_rows_are_named_and_nothing_is_written(spark, make_config, write_logs):
+    def spoil(domain, frame):
+        frame = frame.astype({"user_id": "Int64"})
+        if domain == "natural":
+            frame.loc[3, "click"] = 2
+            frame.loc[5, "user_id"] = pd.NA
+            frame.loc[7, "ts"] = pd.NaT
+            frame.loc[[8, 9], "item"] = ""
+        return frame
+
+    write_logs(change=spoil)
+    config = make_config()
+    message = refused(spark, config)
+    for words in (
+        "1 rows: label (click) is outside {0, 1}",
+        "1 rows: user (user_id) is missing",
+        "1 rows: time (ts) is missing or unreadable",
+        "2 rows: item (item) is missing",
+        "event_id=natural-",
+        "drop_bad_rows",
+    ):
+        assert words in message
+    with pytest.raises(InputError, match="outside"):
+        prepare(spark, config, None)
+    assert not Path(config.warehouse_dir).exists()
+
+    features = [{"name": "category", "kind": "id"}]
+    config = make_config(drop_bad_rows=True, features=features)
+    summary = prepare(spark, config, dt.date(2024, 1, 3))
+    lake = Lake(spark, config.warehouse_dir)
+    rows = {row["reason"]: row["row"] for row in lake.read("quarantine").collect()}
+    assert summary.quarantined == lake.snapshot("quarantine").rows == 5
+    assert '"event_id":"natural-3"' in rows["label (click) is outside {0, 1}"]
+    assert lake.read("natural_impressions").count() == 75
+    again = prepare(spark, config, None)
+    assert (again.days, again.quarantined) == (2, 0)
+
+
+@pytest.mark.parametrize("damage", ["footer", "page", "empty"])
+def test_a_corrupt_file_is_named(spark, make_config, write_logs, tmp_path, damage):
+    frames = write_logs(days=1)
+    folder = tmp_path / "raw" / "many"
+    folder.mkdir()
+    frames["natural"].to_parquet(folder / "good.parquet", coerce_timestamps="us")
+    broken = folder / "broken.parquet"
+    content = bytearray((folder / "good.parquet").read_bytes())
+    if damage == "footer":
+        content[-6:] = b"\xff" * 6
+    elif damage == "page":
+        content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    broken.write_bytes(b"" if damage == "empty" else bytes(content))
+    message = refused(spark, make_config(natural={"path": str(folder)}))
+    assert "broken.parquet is damaged or missing" in message
+
+
+def test_text_that_is_no_number_is_a_bad_row_and_huge_ids_stay_exact(spark, make_config, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    header = "event_id,user_id,item,ts,click,category,last_category,position,price,device\n"
+    row = "{0},{1},{2},2024-01-01 00:00:0{0},1,a,b,1,{3},p\n"
+    ids = ["-9223372036854775808", "9007199254740993", "16777217"]
+    lines = [
+        row.format(place, number, f"-{number}", price)
+        for place, (number, price) in enumerate(zip(ids, ["1e3", "", "x"], strict=True))
+    ]
+    (raw / "natural.csv").write_text(header + "".join(lines))
+    config = make_config(natural={"path": str(raw / "natural.csv"), "format": "csv"})
+    found = ingest.look_through(spark, config.dataset, "natural")
+    assert {reason for reason, _ in found.bad} == {"price is no number"}
+    good = ingest.impressions(found, dt.date(2024, 1, 1), dt.date(2024, 1, 2), None).orderBy("event_id").collect()
+    assert [(r["user_id"], r["item_id"], r["price"]) for r in good] == [
+        (ids[0], f"-{ids[0]}", 1000.0),
+        (ids[1], f"-{ids[1]}", None),
+    ]
+
+
+def test_of_rows_with_one_id_the_earliest_clicked_smallest_is_kept(spark, make_config, write_logs):
+    def double(domain, frame):
+        if domain == "ad":
+            return frame
+        first = frame.iloc[[0]].assign(ts=pd.Timestamp("2024-01-01 05:00"), click=0, item="i5")
+        rivals = [
+            first.assign(ts=pd.Timestamp("2024-01-02 05:00"), click=1),
+            first.assign(click=1, item="i9"),
+            first.assign(click=1, item="i7"),
+        ]
+        return pd.concat([frame.iloc[1:], first, *rivals, frame.iloc[10:30]], ignore_index=True)
+
+    frames = write_logs(days=2, change=double)
+    found = ingest.look_through(spark, make_config().dataset, "natural")
+    once = ingest.impressions(found, dt.date(2024, 1, 1), dt.date(2024, 1, 3), None)
+    once = once.drop("event_time").toPandas()
+    assert len(once) == frames["natural"]["event_id"].nunique() == 80
+    kept = once.set_index("event_id").loc["natural-0"]
+    assert (kept["item_id"], kept["label"], kept["event_date"]) == ("i7", 1, dt.date(2024, 1, 1))
+
+
+TIMES = [
+    (TimeColumn(column="t", unit="ms"), "bigint", "1704063599999", "2023-12-31 22:59:59.999", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", unit="s"), "string", "1704067200.5", "2024-01-01 00:00:00.5", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", unit="s"), "bigint", "1704067200000", None, None),
+    (TimeColumn(column="t", unit="us"), "bigint", "-1", None, None),
+    (TimeColumn(column="t", unit="date"), "date", "2024-01-01", "2023-12-31 22:30:00", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", unit="date", format="yyyyMMdd"), "int", "20240101", "2023-12-31 22:30:00", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", unit="day", origin=dt.date(2023, 12, 31)), "int", "1", "2023-12-31 22:30:00", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", unit="day", origin=dt.date(2023, 12, 31)), "bigint", "9223372036854775807", None, None),
+    (TimeColumn(column="t"), "string", "2023-12-31 22:29:59.9", "2023-12-31 22:29:59.9", dt.date(2023, 12, 31)),
+    (TimeColumn(column="t"), "string", "2023-12-31T23:30:00+01:00", "2023-12-31 22:30:00", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t", format="dd.MM.yyyy HH:mm"), "string", "31.12.2023 22:30", "2023-12-31 22:30:00", dt.date(2024, 1, 1)),
+    (TimeColumn(column="t"), "string", "yesterday", None, None),
+]  # fmt: skip
+
+
+def test_times_of_every_unit_on_a_clock_that_is_ahead(spark):
+    offset = clock.offset_micros("+01:30")
+    for time, kind, text, utc, day in TIMES:
+        frame = spark.sql(f"SELECT CAST('{text}' AS {kind}) AS t")
+        micros = frame.select(clock.event_micros(frame, time, offset, "x").alias("m"))
+        row = micros.select(
+            F.date_format(F.timestamp_micros("m"), "yyyy-MM-dd HH:mm:ss.SSS").alias("utc"),
+            F.date_from_unix_date(clock.day_number(F.col("m"), offset)).alias("day"),
+            clock.hour(F.col("m"), offset).alias("hour"),
+            clock.weekday(F.col("m"), offset).alias("weekday"),
+        ).first()
+        wanted = None if utc is None else pd.Timestamp(utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        assert (row["utc"], row["day"]) == (wanted, day), (time, text)
+        if utc is not None:
+            local = pd.Timestamp(utc) + pd.Timedelta(minutes=90)
+            assert (row["hour"], row["weekday"]) == (local.hour, local.weekday()), (time, text)
