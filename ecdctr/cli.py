@@ -101,7 +101,10 @@ def _config(path: Path, overrides: list[str] | None) -> Config:
 
 @app.command()
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out Spark and the ranks where they passed before with these versions.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Leave out Spark and the ranks where they passed before with these versions."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check the machine, versions, Spark, Delta and a 2-rank all-reduce.
