@@ -107,6 +107,7 @@ def test_one_rank_and_two_ranks_have_one_loss_curve(finished):
         assert one == pytest.approx(two, rel=2e-3)
 
 
+@pytest.mark.campaign  # a second whole run, killed and resumed
 def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
     config = write_config(tmp_path)
     with (tmp_path / "log").open("w") as log:
