@@ -54,6 +54,10 @@ def figures(folder: Path) -> dict:
     return {"daily": daily, "pooled": report["pooled"], "losses": losses}
 
 
+def rows_of(folder: Path, table: str) -> int:
+    return json.loads((folder / "runs" / "small" / "report.json").read_text())["tables"][table]["rows"]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
@@ -107,18 +111,41 @@ def test_one_rank_and_two_ranks_have_one_loss_curve(finished):
         assert one == pytest.approx(two, rel=2e-3)
 
 
-@pytest.mark.campaign  # a second whole run, killed and resumed
-def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
-    config = write_config(tmp_path)
-    with (tmp_path / "log").open("w") as log:
+# Something that a run leaves behind in its warehouse, in the order in which a run comes to it: it is killed right there.
+KILLED_AT = (
+    "natural_impressions/_delta_log/*0.json",
+    "vocabulary/_delta_log/*1.json",
+    "ad_samples/_delta_log/*1.json",
+    "_artifacts/tpm-*",
+    "_artifacts/cpm-*",
+    "_artifacts/actr-target_only-*",
+    "predictions/_delta_log/*1.json",
+    "ledger/_delta_log/*1.json",
+)
+
+
+def kill_at(config: Path, pattern: str) -> bool:
+    """Start the run and kill it, with all that it has started, as soon as something matches; whether it came to that."""
+    warehouse = config.parent / "warehouse" / "small"
+    with (config.parent / "log").open("w") as log:
         process = subprocess.Popen(command(config, "run"), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    store = tmp_path / "warehouse" / "small" / "_artifacts"
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None and len(list(store.glob("actr-*"))) < 2:
-        time.sleep(0.2)
-    assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
-    process.kill()
-    process.wait(30)
+    try:
+        while time.monotonic() < deadline and process.poll() is None and not list(warehouse.glob(pattern)):
+            time.sleep(0.05)
+        return process.poll() is None
+    finally:
+        # The driver alone, as a scheduler would: its JVM and the ranks have to notice by themselves.
+        process.kill()
+        process.wait(30)
+
+
+@pytest.mark.campaign  # a second whole run, killed at each of its stages and resumed
+@pytest.mark.timeout(1500)
+def test_a_run_killed_at_every_stage_goes_on_to_the_same_figures(finished, tmp_path):
+    config = write_config(tmp_path)
+    for pattern in KILLED_AT:
+        assert kill_at(config, pattern), f"{pattern}: {(tmp_path / 'log').read_text()[-3000:]}"
     code, result = call(config, "run")
     assert code == 0, result["error"]
     assert figures(tmp_path) == figures(finished)
@@ -127,3 +154,5 @@ def test_a_killed_run_goes_on_to_the_same_figures(finished, tmp_path):
     assert len(names) == len(set(names))
     days = [(row["level"], row["arm"], row["date"]) for row in listing["result"]["versions"]]
     assert len(days) == len(set(days))
+    for table in ("natural_samples", "ad_samples", "predictions"):
+        assert rows_of(tmp_path, table) == rows_of(finished, table)
