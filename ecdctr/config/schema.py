@@ -12,7 +12,25 @@ from ecdctr.config.durations import Days
 from ecdctr.config.features import SequenceFeature, VocabularyConfig
 from ecdctr.config.settings import Settings
 
-ArmName = Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]
+ArmName = Literal[
+    "ecdctr",
+    "ecdctr_no_tpm",
+    "ecdctr_no_cpm",
+    "ecdctr_bn_keep",
+    "ecdctr_bn_statistics",
+    "ecdctr_snapshots_1",
+    "ecdctr_snapshots_2",
+    "ecdctr_pool_mean",
+    "ecdctr_pool_concat",
+    "ecdctr_latest_snapshot",
+    "ecdctr_shuffled_embeddings",
+    "finetune",
+    "target_only",
+    "target_only_wide",
+]
+BatchNormStart = Literal["keep", "statistics", "full"]
+SnapshotLookup = Literal["as_of", "latest"]
+PoolingMode = Literal["attention", "mean", "last", "concat"]
 
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
@@ -145,14 +163,15 @@ class ModelConfig(Settings):
 class TransferConfig(Settings):
     """What A-CTR takes from the levels above it."""
 
-    batch_norm: Literal["keep", "statistics", "full"] = "full"
+    batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
     prior_shift: bool = True
     """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
-    snapshot_lookup: Literal["as_of", "latest"] = "as_of"
+    snapshot_lookup: SnapshotLookup = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
-    snapshot_pooling: Literal["attention", "mean"] = "attention"
-    """How the snapshots of one id become one vector: self-attention then mean, or the mean alone."""
+    snapshot_pooling: PoolingMode = "attention"
+    """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
+    the id, or all one after the other."""
 
 
 class Config(Settings):
