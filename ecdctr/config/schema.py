@@ -1,5 +1,6 @@
 """The whole configuration: one tree, every key documented where it stands."""
 
+import datetime as dt
 import hashlib
 import json
 from pathlib import Path
@@ -34,6 +35,13 @@ PoolingMode = Literal["attention", "mean", "last", "concat"]
 
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
+
+# By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
+_READ_LATER: dict[str, list[tuple[str, ...]]] = {
+    "tpm": [("holdout",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
+    "cpm": [("holdout",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift")],
+    "actr": [],
+}
 
 
 def _digest(tree: object) -> str:
@@ -174,6 +182,21 @@ class TransferConfig(Settings):
     the id, or all one after the other."""
 
 
+class HoldoutConfig(Settings):
+    """Ad rows that A-CTR never trains on, so that forgetting can be measured; `ecdctr compare` sets it."""
+
+    since: dt.date
+    """First day of which one lane, 1/`lanes` of the day's rows by a hash of the event, is held out."""
+    until: dt.date
+    """The day after the last one."""
+
+    @model_validator(mode="after")
+    def _has_days(self) -> "HoldoutConfig":
+        if self.since >= self.until:
+            raise ValueError(f"the window [{self.since}, {self.until}) has no day")
+        return self
+
+
 class Config(Settings):
     """Everything a run depends on."""
 
@@ -203,6 +226,7 @@ class Config(Settings):
     levels: LevelsConfig = LevelsConfig()
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
+    holdout: HoldoutConfig | None = None
     spark: SparkConfig = SparkConfig()
 
     @property
@@ -223,9 +247,12 @@ class Config(Settings):
         """SHA-256 over all that decides a report: everything but where Spark runs and where files are put."""
         return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS))
 
-    def model_digest(self) -> str:
-        """SHA-256 over all that decides a model: the same less the choice of arms and days."""
-        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"}))
+    def model_digest(self, level: str = "actr") -> str:
+        """SHA-256 over all that decides a model of a level: what only later levels read does not count."""
+        tree = self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"})
+        for section, *key in _READ_LATER[level]:
+            del (tree[section] if key else tree)[key[0] if key else section]
+        return _digest(tree)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -11,6 +11,7 @@ from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import Arm, Reading, Twin
 from ecdctr.pipelines.clock import DAY, day_number
+from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.training.task import Files, History, LevelTask, Snapshot, Start
@@ -178,7 +179,8 @@ class Levels:
             rows={name: known[name] for name in features.vocabularies}, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
             train=self._files(table, window), history=history, export_snapshot=export_snapshot,
-            score=self._files("ad_samples", score) if score else None, store=str(workspace.store.root), checkpoints="",
+            score=self._files("ad_samples", score, held=True) if score else None, store=str(workspace.store.root),
+            checkpoints="",
         )  # fmt: skip
         if draft.train.rows == 0 and start.kind != "continue":
             raise NotReadyError(
@@ -194,10 +196,17 @@ class Levels:
             }
         )
 
-    def _files(self, table: str, window: Window) -> Files:
+    def _files(self, table: str, window: Window, *, held: bool = False) -> Files:
+        """Files of some days; held-out ones are left out of training, and scored beside the days to score."""
         pinned = self.workspace.pinned(table)
+        kept_back = held_out(pinned.files, self.config.holdout) if table == "ad_samples" else set[str]()
         first, last = (day.isoformat() for day in window)
-        chosen = [(file.path, file.rows) for file in pinned.files if first <= str(file.event_date) < last]
+        chosen = [
+            (file.path, file.rows)
+            for file in pinned.files
+            if (file.path in kept_back and held)
+            or (first <= str(file.event_date) < last and file.path not in kept_back)
+        ]
         return Files(table=table, version=pinned.version, files=chosen)
 
     def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:
