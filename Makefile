@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all notebooks docs clean
+.PHONY: help setup doctor run test check test-all notebooks results docs clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -50,6 +50,9 @@ test-all: check  ## every test, long campaigns included
 
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
+results: setup  ## write docs/results.md from stored comparisons; COMPARE="runs/x/compare.json …" stores further ones
+	$(BIN)/python -m ecdctr.report.results $(COMPARE)
 
 docs: setup  ## write conf/README.md from the schema, run the examples of the documentation
 	$(BIN)/python -m ecdctr.config.reference > conf/.README.md && mv conf/.README.md conf/README.md

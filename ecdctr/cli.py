@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+import shlex
 import sys
 import uuid
 from collections.abc import Callable
@@ -258,6 +259,51 @@ def evaluate(
         }
 
     _run("evaluate", as_json, action, lambda result: json.dumps(result, indent=1))
+
+
+@app.command()
+def compare(
+    config: ConfigPath = DEFAULT_CONFIG,
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="Names with commas between; by default those of the config.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds of every arm, from the config's on.")] = 3,
+    since: Annotated[str | None, typer.Option("--from", help="First day to walk.")] = None,
+    until: Date = None,
+    forgetting_days: Annotated[
+        int, typer.Option(help="Days before the walk with rows held out to measure forgetting; 0: none.")
+    ] = 3,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Arms × seeds, walked forward over the same days, with intervals; goes on where it stopped.
+
+    Example: `ecdctr compare --config conf/datasets/kuairand_tabs.yml --arms ecdctr,finetune,target_only --seeds 3`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.compare import compare_arms
+
+        chosen = [] if arms is None else [f"arms=[{arms}]"]
+        settings = _config(config, [*(overrides or []), *chosen])
+        called = [
+            "ecdctr",
+            "compare",
+            "--config",
+            str(config),
+            "--arms",
+            ",".join(settings.arms),
+            "--seeds",
+            str(seeds),
+        ]
+        called += [part for option, day in (("--from", since), ("--until", until)) if day for part in (option, day)]
+        called += ["--forgetting-days", str(forgetting_days), *(p for text in overrides or [] for p in ("--set", text))]
+        return compare_arms(
+            settings, seeds, _day(since, "--from"), _day(until, "--until"),
+            forgetting_days=forgetting_days, command=shlex.join(called),
+        )  # fmt: skip
+
+    _run("compare", as_json, action, lambda result: str(result["table"]))
 
 
 @models.command("list")

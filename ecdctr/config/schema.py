@@ -1,5 +1,6 @@
 """The whole configuration: one tree, every key documented where it stands."""
 
+import datetime as dt
 import hashlib
 import json
 from pathlib import Path
@@ -12,10 +13,35 @@ from ecdctr.config.durations import Days
 from ecdctr.config.features import SequenceFeature, VocabularyConfig
 from ecdctr.config.settings import Settings
 
-ArmName = Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]
+ArmName = Literal[
+    "ecdctr",
+    "ecdctr_no_tpm",
+    "ecdctr_no_cpm",
+    "ecdctr_bn_keep",
+    "ecdctr_bn_statistics",
+    "ecdctr_snapshots_1",
+    "ecdctr_snapshots_2",
+    "ecdctr_pool_mean",
+    "ecdctr_pool_concat",
+    "ecdctr_latest_snapshot",
+    "ecdctr_shuffled_embeddings",
+    "finetune",
+    "target_only",
+    "target_only_wide",
+]
+BatchNormStart = Literal["keep", "statistics", "full"]
+SnapshotLookup = Literal["as_of", "latest"]
+PoolingMode = Literal["attention", "mean", "last", "concat"]
 
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
+
+# By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
+_READ_LATER: dict[str, list[tuple[str, ...]]] = {
+    "tpm": [("holdout",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
+    "cpm": [("holdout",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift")],
+    "actr": [],
+}
 
 
 def _digest(tree: object) -> str:
@@ -145,14 +171,30 @@ class ModelConfig(Settings):
 class TransferConfig(Settings):
     """What A-CTR takes from the levels above it."""
 
-    batch_norm: Literal["keep", "statistics", "full"] = "full"
+    batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
     prior_shift: bool = True
     """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
-    snapshot_lookup: Literal["as_of", "latest"] = "as_of"
+    snapshot_lookup: SnapshotLookup = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
-    snapshot_pooling: Literal["attention", "mean"] = "attention"
-    """How the snapshots of one id become one vector: self-attention then mean, or the mean alone."""
+    snapshot_pooling: PoolingMode = "attention"
+    """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
+    the id, or all one after the other."""
+
+
+class HoldoutConfig(Settings):
+    """Ad rows that A-CTR never trains on, so that forgetting can be measured; `ecdctr compare` sets it."""
+
+    since: dt.date
+    """First day of which one lane, 1/`lanes` of the day's rows by a hash of the event, is held out."""
+    until: dt.date
+    """The day after the last one."""
+
+    @model_validator(mode="after")
+    def _has_days(self) -> "HoldoutConfig":
+        if self.since >= self.until:
+            raise ValueError(f"the window [{self.since}, {self.until}) has no day")
+        return self
 
 
 class Config(Settings):
@@ -184,6 +226,7 @@ class Config(Settings):
     levels: LevelsConfig = LevelsConfig()
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
+    holdout: HoldoutConfig | None = None
     spark: SparkConfig = SparkConfig()
 
     @property
@@ -204,9 +247,12 @@ class Config(Settings):
         """SHA-256 over all that decides a report: everything but where Spark runs and where files are put."""
         return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS))
 
-    def model_digest(self) -> str:
-        """SHA-256 over all that decides a model: the same less the choice of arms and days."""
-        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"}))
+    def model_digest(self, level: str = "actr") -> str:
+        """SHA-256 over all that decides a model of a level: what only later levels read does not count."""
+        tree = self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"})
+        for section, *key in _READ_LATER[level]:
+            del (tree[section] if key else tree)[key[0] if key else section]
+        return _digest(tree)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -4,7 +4,7 @@ Definitions, with worked examples: docs/metrics.md.
 """
 
 from ecdctr.metrics.auc import BinnedAUC, auc, binned_auc
-from ecdctr.metrics.bootstrap import paired_bootstrap, smallest_visible_difference
+from ecdctr.metrics.bootstrap import Resamples, interval, paired_bootstrap, resample, smallest_visible_difference
 from ecdctr.metrics.calibration import CalibrationBins, calibration_bins, expected_calibration_error
 from ecdctr.metrics.forgetting import backward_transfer, forgetting_curve
 from ecdctr.metrics.gauc import GAUC, gauc, gauc_clicks, gauc_mean
@@ -16,6 +16,7 @@ __all__ = [
     "BinnedAUC",
     "CalibrationBins",
     "LikelihoodSums",
+    "Resamples",
     "auc",
     "backward_transfer",
     "binned_auc",
@@ -27,10 +28,12 @@ __all__ = [
     "gauc",
     "gauc_clicks",
     "gauc_mean",
+    "interval",
     "log_loss",
     "normalized_entropy",
     "paired_bootstrap",
     "pcoc",
+    "resample",
     "smallest_visible_difference",
     "summary",
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
@@ -31,6 +32,7 @@ class DCNv2(FullModel):
         batch_norm: In the MLP.
         dropout: In the MLP.
         snapshot_pooling: How snapshots become one vector.
+        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
 
     Raises:
         ConfigError: Another structure.
@@ -51,11 +53,12 @@ class DCNv2(FullModel):
         attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
-        snapshot_pooling: Literal["attention", "mean"] = "attention",
+        snapshot_pooling: PoolingMode = "attention",
+        history_count: int = 1,
     ) -> None:
         super().__init__(
             features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
-            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling,
+            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
         )  # fmt: skip
         if structure not in ("stacked", "parallel"):
             raise ConfigError(f"structure {structure!r} of dcnv2", hint="choose 'stacked' or 'parallel'")

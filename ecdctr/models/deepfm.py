@@ -1,11 +1,11 @@
 """DeepFM (arXiv 1703.04247): first-order weights, all pairwise products, and an MLP over one embedding."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.features import FeatureSet
 from ecdctr.models.full import FullModel
@@ -29,6 +29,7 @@ class DeepFM(FullModel):
         batch_norm: In the MLP.
         dropout: In the MLP.
         snapshot_pooling: How snapshots become one vector.
+        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class DeepFM(FullModel):
         attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
-        snapshot_pooling: Literal["attention", "mean"] = "attention",
+        snapshot_pooling: PoolingMode = "attention",
+        history_count: int = 1,
     ) -> None:
         super().__init__(
             features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
-            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, first_order=True,
+            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count, first_order=True,
         )  # fmt: skip
         self.mlp = MLP(self.width, hidden_units, batch_norm=batch_norm, dropout=dropout)
         numbers = len(features.number_fields)

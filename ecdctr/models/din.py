@@ -1,11 +1,11 @@
 """DIN (arXiv 1706.06978): an MLP over id fields and the interests that target attention finds in click histories."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.features import FeatureSet
 from ecdctr.models.full import FullModel
@@ -28,6 +28,7 @@ class DIN(FullModel):
         batch_norm: In the MLP.
         dropout: In the MLP.
         snapshot_pooling: How snapshots become one vector.
+        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class DIN(FullModel):
         attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
-        snapshot_pooling: Literal["attention", "mean"] = "attention",
+        snapshot_pooling: PoolingMode = "attention",
+        history_count: int = 1,
     ) -> None:
         super().__init__(
             features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
-            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling,
+            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
         )  # fmt: skip
         self.mlp = MLP(self.width, hidden_units, batch_norm=batch_norm, dropout=dropout)
 

@@ -1,11 +1,11 @@
 """What every full model reads: id fields, numbers, attended click histories, historical embeddings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import TrainingError
 from ecdctr.features import FeatureSet
@@ -31,6 +31,7 @@ class FullModel(CTRModel):
         embedding_dim: D.
         attention_hidden_units: Of the attention's scoring network.
         snapshot_pooling: How snapshots become one vector.
+        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
         first_order: Whether each id has a further weight of its own beside its vector.
     """
 
@@ -43,7 +44,8 @@ class FullModel(CTRModel):
         history_dim: int | None,
         embedding_dim: int,
         attention_hidden_units: Sequence[int],
-        snapshot_pooling: Literal["attention", "mean"],
+        snapshot_pooling: PoolingMode,
+        history_count: int = 1,
         first_order: bool = False,
     ) -> None:
         super().__init__(features, rows, embedding_dim + first_order, seed)
@@ -55,11 +57,13 @@ class FullModel(CTRModel):
         self.projection = nn.ModuleDict()
         if history_dim is not None:
             for entity in ENTITIES:
-                self.pooling[entity] = SnapshotPooling(history_dim, snapshot_pooling)
-                projection = nn.Linear(history_dim, embedding_dim, bias=False)
-                # Begins as the historical vector itself.
-                nn.init.eye_(projection.weight)
-                self.projection[entity] = projection
+                pooling = SnapshotPooling(history_dim, snapshot_pooling, history_count)
+                projection = nn.Linear(pooling.width, embedding_dim, bias=False)
+                # Begins as the historical vector itself; of several snapshots side by side, as their mean.
+                parts = pooling.width // history_dim
+                with torch.no_grad():
+                    projection.weight.copy_(torch.eye(embedding_dim, history_dim).repeat(1, parts) / parts)
+                self.pooling[entity], self.projection[entity] = pooling, projection
         self.fields = len(features.id_fields) + len(features.sequence_fields) + len(self.pooling)
         self.width = self.fields * embedding_dim + len(features.number_fields)
 

@@ -1,25 +1,31 @@
 """Several snapshots of one id's historical embedding → one vector (arXiv 2408.16238)."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from ecdctr.config.schema import PoolingMode
+
 
 class SnapshotPooling(nn.Module):
-    """Self-attention across snapshots, then the mean over those that exist.
+    """Self-attention across snapshots, then the mean over those that exist; or a simpler way.
 
     The snapshots are frozen; the attention is trained in CPM and copied to A-CTR. An id that no snapshot knows gets a
     learned vector (both ours: the paper's figure says neither).
 
     Args:
         dim: Length of a vector, D.
-        mode: `attention`, or `mean` for the mean alone.
+        mode: `attention`; `mean`: the mean alone; `last`: the newest snapshot that knows the id; `concat`: all K one
+            after the other, the learned vector in place of each that does not know the id.
+        count: K; only `concat` asks for it.
+
+    Attributes:
+        width: Length of the pooled vector: D, and K · D with `concat`.
     """
 
-    def __init__(self, dim: int, mode: Literal["attention", "mean"] = "attention") -> None:
+    def __init__(self, dim: int, mode: PoolingMode = "attention", count: int = 1) -> None:
         super().__init__()
         self.mode = mode
+        self.width = count * dim if mode == "concat" else dim
         self.unknown = nn.Parameter(torch.zeros(dim))
         if mode == "attention":
             self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
@@ -27,12 +33,18 @@ class SnapshotPooling(nn.Module):
             nn.init.eye_(self.value.weight)
 
     def forward(self, snapshots: Tensor, present: Tensor) -> Tensor:
-        """Pool `(B, K, D)` with `present` `(B, K)` to `(B, D)`."""
-        mixed = self._attend(snapshots, present) if self.mode == "attention" else snapshots
-        weights = present.unsqueeze(-1).to(mixed.dtype)
-        count = weights.sum(1)
-        pooled = (mixed * weights).sum(1) / count.clamp_min(1.0)
-        return torch.where(count > 0, pooled, self.unknown)
+        """Pool `(B, K, D)`, newest first, with `present` `(B, K)` to `(B, width)`."""
+        if self.mode == "concat":
+            return torch.where(present.unsqueeze(-1), snapshots, self.unknown).flatten(1)
+        if self.mode == "last":
+            # The first place of the largest value is that of the newest snapshot present.
+            newest = present.to(torch.int8).argmax(1)
+            pooled = snapshots[torch.arange(len(snapshots)), newest]
+        else:
+            mixed = self._attend(snapshots, present) if self.mode == "attention" else snapshots
+            weights = present.unsqueeze(-1).to(mixed.dtype)
+            pooled = (mixed * weights).sum(1) / weights.sum(1).clamp_min(1.0)
+        return torch.where(present.any(1, keepdim=True), pooled, self.unknown)
 
     def _attend(self, snapshots: Tensor, present: Tensor) -> Tensor:
         scores = self.query(snapshots) @ self.key(snapshots).transpose(1, 2) / snapshots.shape[-1] ** 0.5

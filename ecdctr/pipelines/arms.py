@@ -1,30 +1,103 @@
 """The arms of a comparison, as data: what each takes from the levels above the ad model (contract §7)."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from ecdctr.config import Config
+from ecdctr.config.schema import BatchNormStart, PoolingMode, SnapshotLookup
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How historical embeddings are read.
+
+    Attributes:
+        count: K, how many snapshots an id has.
+        pooling: How they become one vector.
+        lookup: Which snapshots a row may see.
+        shuffled: Every id gets the vectors of another one.
+    """
+
+    count: int
+    pooling: PoolingMode
+    lookup: SnapshotLookup
+    shuffled: bool = False
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What the ad model and its pre-trained twin have in common: arms with one twin share its CPM versions.
+
+    Attributes:
+        name: Of these CPM versions.
+        embedding_dim: Length of every field's vector.
+        history: How historical embeddings are read; None: not at all.
+    """
+
+    name: str
+    embedding_dim: int
+    history: Reading | None
+
+    def options(self, config: Config) -> dict[str, Any]:
+        """Options of the model, as `ecdctr.models.registry.build` takes them."""
+        options = config.model.model_dump(exclude={"backbone"}) | {"embedding_dim": self.embedding_dim}
+        if self.history is None:
+            return options
+        concatenated = self.history.count if self.history.pooling == "concat" else None
+        return options | {"snapshot_pooling": self.history.pooling, "history_count": concatenated}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train the ad model.
+    """One way to train the ad model. What is None is as the configuration says.
 
     Attributes:
         name: As used in tables, reports and configs.
         pretrained: Starts from CPM; else from random parameters.
         history: Reads the aggregated historical embeddings of TPM.
-        batch_norm: How batch normalisation is re-initialised after CPM; None: as `transfer.batch_norm` says.
+        batch_norm: How batch normalisation is re-initialised after CPM.
+        snapshots: How many snapshots an id has.
+        pooling: How they become one vector.
+        lookup: Which snapshots a row may see.
+        shuffled: Every id gets the vectors of another one: a control that must gain nothing.
+        widening: Factor of `model.embedding_dim`.
         title: For readers of the report.
     """
 
     name: str
     pretrained: bool
     history: bool
-    batch_norm: str | None = None
+    batch_norm: BatchNormStart | None = None
+    snapshots: int | None = None
+    pooling: PoolingMode | None = None
+    lookup: SnapshotLookup | None = None
+    shuffled: bool = False
+    widening: int = 1
     title: str = ""
 
-    @property
-    def cpm(self) -> str:
-        """Arm name of the CPM versions that this arm starts from."""
-        return "history" if self.history else "plain"
+    def twin(self, config: Config) -> Twin:
+        """The structure of this arm's model and the CPM versions that it starts from."""
+        usual = Reading(
+            config.levels.tpm.snapshots, config.transfer.snapshot_pooling, config.transfer.snapshot_lookup
+        )  # fmt: skip
+        reading = Reading(
+            self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled
+        )
+        parts = ["history" if self.history else "plain"]
+        if self.history:
+            # Only what differs from the configuration is named: an arm that asks for the usual shares the usual CPM.
+            parts += [f"snapshots_{reading.count}"] if reading.count != usual.count else []
+            parts += [reading.pooling] if reading.pooling != usual.pooling else []
+            parts += [reading.lookup] if reading.lookup != usual.lookup else []
+            parts += ["shuffled"] if reading.shuffled else []
+        dim = config.model.embedding_dim * self.widening
+        parts += [f"dim_{dim}"] if self.widening != 1 else []
+        return Twin("-".join(parts), dim, reading if self.history else None)
+
+
+def twins(arms: list[Arm], config: Config) -> list[Twin]:
+    """The CPM variants that some arms start from, each once."""
+    return list(dict.fromkeys(arm.twin(config) for arm in arms if arm.pretrained))
 
 
 ARMS = {
@@ -32,13 +105,32 @@ ARMS = {
     for arm in (
         Arm("ecdctr", pretrained=True, history=True, title="E-CDCTR: all three levels"),
         Arm("ecdctr_no_tpm", pretrained=True, history=False, title="E-CDCTR without the long-term level"),
+        Arm("ecdctr_no_cpm", pretrained=False, history=True, title="E-CDCTR without pre-training of the whole model"),
         Arm(
-            "finetune",
-            pretrained=True,
-            history=False,
-            batch_norm="keep",
+            "ecdctr_bn_keep", pretrained=True, history=True, batch_norm="keep",
+            title="E-CDCTR, batch normalisation copied",
+        ),
+        Arm(
+            "ecdctr_bn_statistics", pretrained=True, history=True, batch_norm="statistics",
+            title="E-CDCTR, new running statistics, affine part copied",
+        ),
+        Arm("ecdctr_snapshots_1", pretrained=True, history=True, snapshots=1, title="E-CDCTR, newest snapshot alone"),
+        Arm("ecdctr_snapshots_2", pretrained=True, history=True, snapshots=2, title="E-CDCTR, two snapshots"),
+        Arm("ecdctr_pool_mean", pretrained=True, history=True, pooling="mean", title="E-CDCTR, mean of the snapshots"),
+        Arm("ecdctr_pool_concat", pretrained=True, history=True, pooling="concat", title="E-CDCTR, snapshots side by side"),
+        Arm(
+            "ecdctr_latest_snapshot", pretrained=True, history=True, lookup="latest",
+            title="E-CDCTR, newest snapshots whatever the row's day",
+        ),
+        Arm(
+            "ecdctr_shuffled_embeddings", pretrained=True, history=True, shuffled=True,
+            title="Control: historical embeddings of somebody else",
+        ),
+        Arm(
+            "finetune", pretrained=True, history=False, batch_norm="keep",
             title="Pre-train on natural content, fine-tune",
         ),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
+        Arm("target_only_wide", pretrained=False, history=False, widening=2, title="Ads only, embeddings twice as long"),
     )
-}
+}  # fmt: skip

@@ -9,7 +9,7 @@ from functools import partial
 
 from ecdctr.config import Config
 from ecdctr.exceptions import InputError, NotReadyError
-from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.arms import ARMS, twins
 from ecdctr.pipelines.clock import DAY, days, is_due, snapshot_dates
 from ecdctr.pipelines.levels import BASE, Levels
 from ecdctr.pipelines.publish import Publisher
@@ -91,9 +91,9 @@ class _Steps:
             tpm = self.config.levels.tpm
             for snapshot in snapshot_dates(date, tpm.every, tpm.snapshots, self._done("tpm", BASE), self.first_day):
                 self._timed("tpm", partial(self.levels.tpm, snapshot))
-        for cpm_arm in dict.fromkeys(arm.cpm for arm in self.arms if arm.pretrained):
-            if is_due(date, self.config.levels.cpm.every, self._done("cpm", cpm_arm)):
-                self._timed("cpm", partial(self.levels.cpm, date, cpm_arm))
+        for twin in twins(self.arms, self.config):
+            if is_due(date, self.config.levels.cpm.every, self._done("cpm", twin.name)):
+                self._timed("cpm", partial(self.levels.cpm, date, twin))
         for arm in self.arms:
             if date not in self._done("actr", arm.name):
                 self._timed("actr", partial(self.levels.actr, date, arm, score=True))

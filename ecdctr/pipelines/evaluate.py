@@ -9,6 +9,7 @@ from ecdctr.exceptions import NotReadyError
 from ecdctr.metrics import by_activity, by_flag, calibration_bins, paired_bootstrap, summary
 from ecdctr.pipelines.popularity import popularity_auc
 from ecdctr.pipelines.publish import Publisher
+from ecdctr.pipelines.segments import segments
 from ecdctr.pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,22 +43,20 @@ class Evaluation:
 
 
 def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, until: dt.date) -> "pd.DataFrame":
-    """Predictions of this configuration's published versions for the days of a window.
+    """Predictions of this configuration's published versions for the days of a window, each by the version of its day.
 
     Returns:
-        Columns event_id, event_date, user_id, label, probability, model_version, arm, and whether the user saw no ad before
-        that day (`cold`); each (arm, event) once.
+        Columns event_id, event_date, user_id, label, probability, model_version, arm; each (arm, event) once, in one
+        order for all arms.
 
     Raises:
         NotReadyError: An arm without a prediction in the window.
     """
-    versions = [entry.version for arm in arms for entry in Publisher(workspace).versions("actr", arm)]
-    table = workspace.lake.read("predictions")
-    rows = table.where(table.model_version.isin(versions) & (table.event_date >= since) & (table.event_date < until))
-    seen = workspace.lake.read("ad_impressions").groupBy("user_id").agg({"event_date": "min"})
-    rows = rows.join(seen.withColumnRenamed("min(event_date)", "first_ad"), "user_id")
-    rows = rows.withColumn("cold", rows.first_ad == rows.event_date).drop("first_ad", "seed")
-    frame = rows.toPandas().sort_values(["arm", "event_date", "event_id"], ignore_index=True)
+    dates = {entry.version: entry.date for arm in arms for entry in Publisher(workspace).versions("actr", arm)}
+    frame = stored_predictions(workspace, list(dates), since, until)
+    # A version also scores held-out rows of earlier days.
+    frame = frame[frame["event_date"] == frame["model_version"].map(dates)]
+    frame = frame.sort_values(["arm", "event_date", "event_id"], ignore_index=True)
     missing = sorted(set(arms) - set(frame["arm"]))
     if missing:
         raise NotReadyError(
@@ -67,10 +66,19 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
     return frame
 
 
+def stored_predictions(workspace: Workspace, versions: Sequence[str], since: dt.date, until: dt.date) -> "pd.DataFrame":
+    """All that some versions have scored of the days `[since, until)`."""
+    table = workspace.lake.read("predictions")
+    rows = table.where(
+        table.model_version.isin(list(versions)) & (table.event_date >= since) & (table.event_date < until)
+    )
+    return rows.drop("seed").toPandas()
+
+
 def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation:
     """Metrics of every arm of the configuration on the days `[since, until)`."""
     arms: list[str] = list(workspace.config.arms)
-    frame = load_predictions(workspace, arms, since, until)
+    frame = load_predictions(workspace, arms, since, until).join(segments(workspace, since, until), on="event_id")
     by_arm = {arm: frame[frame["arm"] == arm].reset_index(drop=True) for arm in arms}
     return Evaluation(
         daily={arm: _daily(rows) for arm, rows in by_arm.items()},

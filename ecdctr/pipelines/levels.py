@@ -9,8 +9,9 @@ from ecdctr.config.schema import TrainingConfig
 from ecdctr.exceptions import NotReadyError
 from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
-from ecdctr.pipelines.arms import Arm
+from ecdctr.pipelines.arms import Arm, Reading, Twin
 from ecdctr.pipelines.clock import DAY, day_number
+from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.training.task import Files, History, LevelTask, Snapshot, Start
@@ -53,12 +54,12 @@ class Levels:
         )
         return self._train(task, date, window, parents)
 
-    def cpm(self, date: dt.date, arm: str) -> LedgerEntry:
-        """The ad model's twin on recent natural rows before `date`; `arm` is `history` or `plain`."""
+    def cpm(self, date: dt.date, twin: Twin) -> LedgerEntry:
+        """The ad model's twin on recent natural rows before `date`."""
         level = self.config.levels.cpm
         window = self._window("natural_samples", date, level.window)
-        history, parents = self._history(date) if arm == "history" else (None, [])
-        task = self._full_task("cpm", arm, date, window, level.training, Start(kind="scratch"), history)
+        history, parents = self._history(date, twin.history)
+        task = self._full_task("cpm", twin.name, twin, date, window, level.training, Start(kind="scratch"), history)
         return self._train(task, date, window, parents)
 
     def actr(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
@@ -73,10 +74,12 @@ class Levels:
         level = self.config.levels.actr
         window = self._window("ad_samples", date, level.window)
         start, parents = Start(kind="scratch"), []
-        cpm = self._newest("cpm", arm.cpm, date) if arm.pretrained else None
+        twin = arm.twin(self.config)
+        cpm = self._newest("cpm", twin.name, date) if arm.pretrained else None
         if arm.pretrained and cpm is None:
             raise NotReadyError(
-                f"no CPM version ({arm.cpm}) that ends by {date}", hint=f"ecdctr train cpm --date {date}, or ecdctr run"
+                f"no CPM version ({twin.name}) that ends by {date}",
+                hint=f"ecdctr train cpm --date {date}, or ecdctr run",
             )
         if cpm is not None:
             start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
@@ -86,10 +89,11 @@ class Levels:
             start = self._start("continue", previous)
             parents = [*parents, previous.version]
             window = (previous.window_until, date)
-        history, snapshots = self._history(date) if arm.history else (None, [])
+        history, snapshots = self._history(date, twin.history)
         task = self._full_task(
-            "actr", arm.name, date, window, level.training, start, history, score=(date, date + DAY) if score else None
-        )
+            "actr", arm.name, twin, date, window, level.training, start, history,
+            score=(date, date + DAY) if score else None,
+        )  # fmt: skip
         return self._train(task, date, window, [*parents, *snapshots])
 
     def _window(self, table: str, date: dt.date, length: int) -> Window:
@@ -112,8 +116,10 @@ class Levels:
             log_odds=json.loads(parent.metrics_json)["log_odds"] if shift else None,
         )
 
-    def _history(self, date: dt.date) -> tuple[History, list[str]]:
-        """Snapshots that rows before or on `date` may look up, oldest first, and their names."""
+    def _history(self, date: dt.date, reading: Reading | None) -> tuple[History | None, list[str]]:
+        """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones."""
+        if reading is None:
+            return None, []
         entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
         if not entries:
             raise NotReadyError(
@@ -126,16 +132,17 @@ class Levels:
             )
             for entry in entries
         ]  # fmt: skip
-        tpm = self.config.levels.tpm
         history = History(
-            snapshots=snapshots, count=tpm.snapshots, lookup=self.config.transfer.snapshot_lookup, dim=tpm.embedding_dim
-        )
-        return history, [entry.version for entry in entries[-tpm.snapshots :]]
+            snapshots=snapshots, count=reading.count, lookup=reading.lookup, dim=self.config.levels.tpm.embedding_dim,
+            shuffled=reading.shuffled,
+        )  # fmt: skip
+        return history, [entry.version for entry in entries[-reading.count :]]
 
     def _full_task(
         self,
         level: Literal["cpm", "actr"],
         arm: str,
+        twin: Twin,
         date: dt.date,
         window: Window,
         training: TrainingConfig,
@@ -143,12 +150,9 @@ class Levels:
         history: History | None,
         score: Window | None = None,
     ) -> LevelTask:
-        options = self.config.model.model_dump(exclude={"backbone"}) | {
-            "snapshot_pooling": self.config.transfer.snapshot_pooling
-        }
         return self._task(
-            level, arm, date, window, self.workspace.features, self.config.model.backbone, options, training, start,
-            history=history, score=score,
+            level, arm, date, window, self.workspace.features, self.config.model.backbone, twin.options(self.config),
+            training, start, history=history, score=score,
         )  # fmt: skip
 
     def _task(
@@ -175,7 +179,8 @@ class Levels:
             rows={name: known[name] for name in features.vocabularies}, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
             train=self._files(table, window), history=history, export_snapshot=export_snapshot,
-            score=self._files("ad_samples", score) if score else None, store=str(workspace.store.root), checkpoints="",
+            score=self._files("ad_samples", score, held=True) if score else None, store=str(workspace.store.root),
+            checkpoints="",
         )  # fmt: skip
         if draft.train.rows == 0 and start.kind != "continue":
             raise NotReadyError(
@@ -191,10 +196,17 @@ class Levels:
             }
         )
 
-    def _files(self, table: str, window: Window) -> Files:
+    def _files(self, table: str, window: Window, *, held: bool = False) -> Files:
+        """Files of some days; held-out ones are left out of training, and scored beside the days to score."""
         pinned = self.workspace.pinned(table)
+        kept_back = held_out(pinned.files, self.config.holdout) if table == "ad_samples" else set[str]()
         first, last = (day.isoformat() for day in window)
-        chosen = [(file.path, file.rows) for file in pinned.files if first <= str(file.event_date) < last]
+        chosen = [
+            (file.path, file.rows)
+            for file in pinned.files
+            if (file.path in kept_back and held)
+            or (first <= str(file.event_date) < last and file.path not in kept_back)
+        ]
         return Files(table=table, version=pinned.version, files=chosen)
 
     def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:

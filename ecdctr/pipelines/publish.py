@@ -43,7 +43,7 @@ class Publisher:
         published = [
             entry
             for entry in self.workspace.ledger.versions(level=level, arm=arm)
-            if entry.config_digest == config.model_digest() and entry.seed == config.seed
+            if entry.config_digest == config.model_digest(level) and entry.seed == config.seed
         ]
         waiting = [t.entry for t in self.waiting if (t.entry.level, t.entry.arm) == (level, arm)]
         return sorted([*published, *waiting], key=lambda entry: entry.date)
@@ -61,7 +61,7 @@ class Publisher:
         tables = {task.train.table: task.train.version}
         entry = LedgerEntry(
             version=task.version, level=task.level, arm=task.arm, date=date, window_from=window[0], window_until=window[1],
-            parents=tuple(parents), tables=tables, config_digest=config.model_digest(), code_version=__version__,
+            parents=tuple(parents), tables=tables, config_digest=config.model_digest(task.level), code_version=__version__,
             feature_fingerprint=self.workspace.features.fingerprint(), seed=config.seed, ranks=config.ranks,
             artifact=task.folder.name, digest=record["digest"], metrics_json=json.dumps(record, sort_keys=True),
         )  # fmt: skip

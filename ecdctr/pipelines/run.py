@@ -45,7 +45,7 @@ def run_all(
     """
     asked = {
         "config_digest": config.digest(), "code_version": __version__, "from": str(since), "until": str(until),
-        "inputs": _input_stamp(config),
+        "inputs": input_stamp(config),
     }  # fmt: skip
     finished = _finished(config, asked)
     if finished is not None:
@@ -88,7 +88,7 @@ def _finished(config: Config, asked: dict[str, Any]) -> Report | None:
         return None
 
 
-def _input_stamp(config: Config) -> list[list[Any]]:
+def input_stamp(config: Config) -> list[list[Any]]:
     """Names, sizes and times of the input files: a changed log is another run."""
     stamp = []
     for source in (config.dataset.natural, config.dataset.ads):

@@ -28,7 +28,7 @@ def summarize(
     """
     config = workspace.config
     main = config.arms[0]
-    versions = _versions(workspace, window)
+    versions = versions_of_walk(workspace, window)
     used = [entry for level in LEVELS for entry in versions[level]]
     return Report.model_validate(
         {
@@ -38,7 +38,7 @@ def summarize(
             "code_version": __version__,
             "seed": config.seed,
             "ranks": config.ranks,
-            "dataset": _dataset(workspace),
+            "dataset": dataset_facts(workspace),
             "tables": {
                 info.name: {"version": info.version, "rows": info.rows, "bytes": info.bytes, "files": info.files}
                 for info in workspace.lake.describe()
@@ -67,7 +67,7 @@ def summarize(
     )
 
 
-def _versions(workspace: Workspace, window: tuple[dt.date, dt.date]) -> dict[str, list[LedgerEntry]]:
+def versions_of_walk(workspace: Workspace, window: tuple[dt.date, dt.date]) -> dict[str, list[LedgerEntry]]:
     """Versions that the walked days rest on: theirs, and all ancestors of these."""
     config = workspace.config
     publisher = Publisher(workspace)
@@ -109,7 +109,8 @@ def _version(entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
-def _dataset(workspace: Workspace) -> dict[str, Any]:
+def dataset_facts(workspace: Workspace) -> dict[str, Any]:
+    """Name, sizes and days of the data."""
     natural, ads = (workspace.pinned(name) for name in ("natural_samples", "ad_samples"))
     counts = workspace.count_entities()
     days = [file.event_date for pinned in (natural, ads) for file in pinned.files if file.event_date is not None]

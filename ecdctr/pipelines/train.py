@@ -5,7 +5,7 @@ from typing import Any
 
 from ecdctr.exceptions import AlreadyDone, InputError
 from ecdctr.lake.ledger import LedgerEntry
-from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.arms import ARMS, twins
 from ecdctr.pipelines.clock import DAY
 from ecdctr.pipelines.levels import BASE, Levels
 from ecdctr.pipelines.publish import Publisher
@@ -40,8 +40,7 @@ def train_one(workspace: Workspace, level: str, date: dt.date) -> dict[str, Any]
     if level == "tpm" and missing(BASE):
         made.append(levels.tpm(date))
     elif level == "cpm":
-        names = dict.fromkeys(arm.cpm for arm in arms if arm.pretrained)
-        made += [levels.cpm(date, name) for name in names if missing(name)]
+        made += [levels.cpm(date, twin) for twin in twins(arms, workspace.config) if missing(twin.name)]
     elif level == "actr":
         days = {str(file.event_date) for file in workspace.pinned("ad_samples").files}
         made += [levels.actr(date, arm, score=date.isoformat() in days) for arm in arms if missing(arm.name)]

@@ -116,6 +116,15 @@ class Workspace:
         with self.progress.level(label) as on_progress:
             return self._ranks.call(name, payload, on_progress=on_progress)
 
+    @contextmanager
+    def using(self, config: Config) -> Iterator[Self]:
+        """Work under another configuration of the same tables and ranks within a block, such as another seed."""
+        before, self.config = self.config, config
+        try:
+            yield self
+        finally:
+            self.config = before
+
     def _start_ranks(self) -> RankSession:
         config = self.config
         mailbox = self.root / "_sessions" / str(os.getpid())

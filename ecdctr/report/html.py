@@ -25,12 +25,13 @@ def render_html(report: Report) -> str:
 
     Every name from data is escaped; colours follow the reader's light or dark setting, print is light.
     """
-    return _environment().get_template("report.html.j2").render(_view(report))
+    return environment().get_template("report.html.j2").render(_view(report))
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates of all pages lie; they escape whatever they are given."""
+    found = Environment(
         loader=PackageLoader("ecdctr.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -41,8 +42,8 @@ def _environment() -> Environment:
         wording.number, wording.count, wording.size, wording.duration, wording.span, wording.signed,
         wording.printable, wording.verdict_of, wording.unit_of,
     ):  # fmt: skip
-        environment.filters[function.__name__] = function
-    return environment
+        found.filters[function.__name__] = function
+    return found
 
 
 def _view(report: Report) -> dict[str, Any]:

@@ -1,13 +1,23 @@
 """The plots of a report, each a function from the report to SVG."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ecdctr.report.canvas import ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas, day_axis, day_number
-from ecdctr.report.schema import DailyMetrics, Difference, Metrics, Report, Version
+from ecdctr.report.schema import CalibrationPoint, Difference, Metrics, Report, Version
 from ecdctr.report.wording import NAMES, printable, unit_of, verdict_of
+
+
+class Dated(Protocol):
+    """Metrics of one day."""
+
+    @property
+    def date(self) -> dt.date:
+        """The day."""
 
 
 def arms_of(report: Report) -> list[str]:
@@ -21,10 +31,14 @@ def arms_of(report: Report) -> list[str]:
 
 def daily(report: Report, metric: str) -> Markup:
     """A metric per walked day, one line for each arm; a gap where it is null."""
-    series = {name: report.arms[name].daily for name in arms_of(report)} or {"model": report.daily}
+    return days_of_arms({name: report.arms[name].daily for name in arms_of(report)} or {"model": report.daily}, metric)
+
+
+def days_of_arms(series: Mapping[str, Sequence[Dated]], metric: str, name: str = "daily") -> Markup:
+    """One line for each arm, in the order of their colours; `name` tells plots of one page apart."""
     if not any(series.values()):
         return Markup()
-    with canvas(f"daily-{metric}", f"{NAMES[metric]} per day, by arm", 5.4, 2.35) as drawn:
+    with canvas(f"{name}-{metric}", f"{NAMES[metric]} per day, by arm", 5.4, 2.35) as drawn:
         axes = drawn.axes
         for (_, days), color in reversed(list(zip(series.items(), ARMS, strict=False))):
             values = [_value(day, metric) for day in days]
@@ -45,9 +59,18 @@ def daily(report: Report, metric: str) -> Markup:
     return drawn.svg
 
 
-def differences(shown: Sequence[Difference]) -> Markup:
-    """Differences in points with their intervals; the band around zero is what chance alone may give."""
-    with canvas("differences", "Differences with their intervals", 10.8, 0.6 + 0.42 * len(shown)) as drawn:
+def differences(
+    shown: Sequence[Difference], labels: Sequence[str] = (), name: str = "differences", width: float = 10.8
+) -> Markup:
+    """Differences in points with their intervals; the band around zero is what chance alone may give.
+
+    Args:
+        shown: From top to bottom.
+        labels: Of each; by default its metric.
+        name: Tells plots of one page apart.
+        width: Inches at 72 points.
+    """
+    with canvas(name, "Differences with their intervals", width, 0.6 + 0.42 * len(shown)) as drawn:
         axes = drawn.axes
         for row, difference in enumerate(shown):
             color = {"better": GOOD, "worse": BAD, "open": OPEN}[verdict_of(difference)]
@@ -55,7 +78,7 @@ def differences(shown: Sequence[Difference]) -> Markup:
             axes.plot([low, high], [row, row], color=color, linewidth=3.2, solid_capstyle="round")
             axes.plot([value], [row], color=color, marker="o", markersize=8.5, mec=PANEL, mew=1.5)
         axes.axvline(0.0, color=INK, linewidth=1.0, zorder=1)
-        axes.set_yticks(range(len(shown)), [NAMES[d.metric] for d in shown], color=INK)
+        axes.set_yticks(range(len(shown)), labels or [NAMES[d.metric] for d in shown], color=INK)
         axes.set_ylim(len(shown) - 0.45, -0.55)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
@@ -67,11 +90,15 @@ def differences(shown: Sequence[Difference]) -> Markup:
 
 def calibration(report: Report) -> Markup:
     """Observed click rate against the predicted one, in bins of equally many rows."""
+    return calibration_of_arms({name: report.calibration.get(name, []) for name in arms_of(report)})
+
+
+def calibration_of_arms(found: Mapping[str, Sequence[CalibrationPoint]]) -> Markup:
+    """One line for each arm, in the order of their colours."""
     with canvas("calibration", "Observed against predicted click rate, by arm", 3.5, 2.9) as drawn:
         axes = drawn.axes
         ends = [0.0]
-        for name, color in reversed(list(zip(arms_of(report), ARMS, strict=False))):
-            points = report.calibration.get(name, [])
+        for (_, points), color in reversed(list(zip(found.items(), ARMS, strict=False))):
             predicted, observed = [100 * p.predicted for p in points], [100 * p.observed for p in points]
             axes.plot(predicted, observed, color=color, marker="o", markersize=4.2, mec=PANEL, mew=0.7)
             ends += [*predicted, *observed]
@@ -111,14 +138,21 @@ def losses(report: Report, level: str, groups: Mapping[str, Sequence[Version]]) 
 
 def by_part(report: Report, parts: dict[str, dict[str, Metrics]], name: str, metric: str = "auc") -> Markup:
     """A metric by part of the rows, one mark for each arm."""
-    shown = [(arm, color) for arm, color in zip(arms_of(report), ARMS, strict=False) if arm in parts]
+    return parts_of_arms({arm: parts.get(arm, {}) for arm in arms_of(report)}, name, metric)
+
+
+def parts_of_arms(parts: Mapping[str, Mapping[str, Metrics]], name: str, metric: str = "auc") -> Markup:
+    """One mark for each arm and part, arms in the order of their colours."""
+    shown = list(zip(parts, ARMS, strict=False))
     labels = list(dict.fromkeys(part for arm, _ in shown for part in parts[arm]))
     with canvas(f"part-{name}", f"{NAMES[metric]} by {name}", 3.5, 2.9) as drawn:
         axes = drawn.axes
         for index, (arm, color) in enumerate(shown):
             shift = (index - (len(shown) - 1) / 2) * 0.16
-            known = [(at, getattr(parts[arm][label], metric)) for at, label in enumerate(labels) if label in parts[arm]]
-            known = [(at, value) for at, value in known if value is not None]
+            values = [
+                (at, getattr(parts[arm][label], metric)) for at, label in enumerate(labels) if label in parts[arm]
+            ]
+            known = [(at, value) for at, value in values if value is not None]
             axes.vlines(
                 [at + shift for at, _ in known], 0.5, [v for _, v in known], color=color, linewidth=1.6, alpha=0.55
             )
@@ -140,6 +174,6 @@ def by_part(report: Report, parts: dict[str, dict[str, Metrics]], name: str, met
     return drawn.svg
 
 
-def _value(day: DailyMetrics, metric: str) -> float:
+def _value(day: Dated, metric: str) -> float:
     value = getattr(day, metric)
     return float("nan") if value is None else float(value)

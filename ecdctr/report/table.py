@@ -18,9 +18,7 @@ def render_table(report: Report, path: Path | None = None) -> str:
     arms = {name: arm.pooled for name, arm in report.arms.items()} or {"model": report.pooled}
     rows = [["arm", "rows", "clicks", *(NAMES[name] for name in COLUMNS)]]
     rows += [_row(name, metrics) for name, metrics in arms.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    lines.insert(1, "  ".join("─" * width for width in widths))
+    lines = aligned(rows)
     found = answer(report)
     lines += ["", f"What did transfer bring? {found.headline}", *(f"  {part.sentence}" for part in found.findings)]
     if path is not None:
@@ -35,6 +33,13 @@ def _row(name: str, metrics: Metrics) -> list[str]:
         count(metrics.clicks),
         *(number(getattr(metrics, column)) for column in COLUMNS),
     ]
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of a table with a rule below its head: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_line(row, widths) for row in rows]
+    return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
 
 
 def _line(row: list[str], widths: list[int]) -> str:

@@ -3,7 +3,9 @@
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ecdctr.report.html import render_html
 from ecdctr.report.schema import Report
@@ -19,10 +21,16 @@ def write_report(report: Report, folder: Path) -> None:
         report: What to say.
         folder: Made where it is missing.
     """
-    files = {
-        "report.json": json.dumps(report.tree(), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        "report.html": render_html(report),
-    }
+    write_files(folder, {"report.json": as_json(report.tree()), "report.html": render_html(report)})
+
+
+def as_json(tree: dict[str, Any]) -> str:
+    """Readable JSON; a value that JSON has no word for is refused."""
+    return json.dumps(tree, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts by name into a folder, each whole or not at all; the folder is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         _replace(folder / name, text)

@@ -152,7 +152,8 @@ def _batches(
         yield from batches
         return
     snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
-    history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup)
+    shuffle_seed = task.seed if task.history.shuffled else None
+    history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup, shuffle_seed)
     for batch in batches:
         yield history.attach(batch)
 

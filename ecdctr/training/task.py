@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.schema import BatchNormStart, SnapshotLookup, TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
 
@@ -31,7 +31,7 @@ class Start(Settings):
     artifact: str | None = None
     version: str | None = None
     digest: str | None = None
-    batch_norm: Literal["keep", "statistics", "full"] = "keep"
+    batch_norm: BatchNormStart = "keep"
     log_odds: float | None = None
     """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
 
@@ -52,8 +52,10 @@ class History(Settings):
     snapshots: list[Snapshot]
     count: int
     """Snapshots a row looks up, newest first."""
-    lookup: Literal["as_of", "latest"]
+    lookup: SnapshotLookup
     dim: int
+    shuffled: bool = False
+    """Every id gets the vectors of another one, the same for CPM and A-CTR of one seed."""
 
 
 class LevelTask(Settings):

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ecdctr.config.schema import SnapshotLookup
 from ecdctr.exceptions import IntegrityError, TrainingError
 
 ENTITIES = ("user", "item")
+NOBODY = 0
+"""The padding id, which no snapshot knows."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,16 @@ class HistoricalEmbeddings:
         count: K, how many a row gets, newest first.
         lookup: `as_of`: only snapshots that ended by the row's day, so that none has seen the row's own label;
             `latest`: the newest ones whatever the row's day.
+        shuffle_seed: Where given, every id gets the vectors of another one: the control of a comparison.
 
     Raises:
         IntegrityError: A snapshot's file is missing, damaged, or of another shape than the others.
         TrainingError: No snapshots.
     """
 
-    def __init__(self, snapshots: Sequence[SnapshotFiles], count: int, lookup: Literal["as_of", "latest"]) -> None:
+    def __init__(
+        self, snapshots: Sequence[SnapshotFiles], count: int, lookup: SnapshotLookup, shuffle_seed: int | None = None
+    ) -> None:
         ordered = sorted(snapshots, key=lambda snapshot: snapshot.until_day)
         self.count, self.lookup = count, lookup
         self.until = np.array([snapshot.until_day for snapshot in ordered], dtype=np.int64)
@@ -53,6 +59,12 @@ class HistoricalEmbeddings:
                         f"{entity} vectors of {snapshot.folder} are {vectors.shape}, expected {(len(present), self.dim)}",
                         hint="snapshots that are read together must share TPM's embedding_dim",
                     )
+        self.others: dict[str, NDArray[np.int64]] = {}
+        if shuffle_seed is not None:
+            self.others = {
+                entity: somebody_else(self.present[entity], [shuffle_seed, place])
+                for place, entity in enumerate(ENTITIES)
+            }
 
     def find(self, entity: str, ids: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
         """Look up one entity.
@@ -66,6 +78,9 @@ class HistoricalEmbeddings:
             Vectors `(B, K, D)`, zero where absent, and presence `(B, K)`.
         """
         places: NDArray[np.int64] = ids.numpy()
+        if entity in self.others:
+            others = self.others[entity]
+            places = np.where(places < len(others), others[np.minimum(places, len(others) - 1)], NOBODY)
         seen = np.searchsorted(self.until, days.numpy(), side="right")
         if self.lookup == "latest":
             seen = np.full_like(seen, len(self.until))
@@ -86,6 +101,30 @@ class HistoricalEmbeddings:
         columns = {"user": user_column, "item": item_column}
         batch.history = {e: self.find(e, batch.ids[:, at].contiguous(), batch.day) for e, at in columns.items()}
         return batch
+
+
+def somebody_else(present: Sequence[NDArray[np.bool_]], seed: Sequence[int]) -> NDArray[np.int64]:
+    """For every id another one that first appeared in the same snapshot.
+
+    Ids change places among those that one snapshot brought, in one random cycle, so that none keeps its own. A later
+    snapshot thereby changes nobody's partner: CPM and the A-CTR that goes on from it read one and the same control.
+
+    Args:
+        present: Which ids each snapshot knows, `(rows,)` each, oldest snapshot first.
+        seed: Of the cycles.
+
+    Returns:
+        `(rows,)` of the largest snapshot; `NOBODY` for an id that no snapshot knows or that is alone in its own.
+    """
+    partner = np.full(max(len(known) for known in present), NOBODY, dtype=np.int64)
+    seen = np.zeros(len(partner), dtype=bool)
+    for number, known in enumerate(present):
+        fresh = np.flatnonzero(known & ~seen[: len(known)])
+        seen[fresh] = True
+        if len(fresh) > 1:
+            cycle = np.random.default_rng([*seed, number]).permutation(fresh)
+            partner[cycle] = np.roll(cycle, 1)
+    return partner
 
 
 def _mapped(path: Path) -> NDArray[Any]:

@@ -98,6 +98,26 @@ def test_digests_know_what_decides_a_model(config_file):
     assert config.model_digest() != wider.model_digest()
 
 
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ("levels.actr.training.batch_size=64", {"tpm", "cpm"}),
+        ("transfer.batch_norm=keep", {"tpm", "cpm"}),
+        ("holdout={since: 2024-01-01, until: 2024-01-03}", {"tpm", "cpm"}),
+        ("transfer.snapshot_pooling=mean", {"tpm"}),
+        ("model.embedding_dim=32", {"tpm"}),
+        ("levels.cpm.window=12d", {"tpm"}),
+        ("levels.tpm.embedding_dim=4", set()),
+        ("seed=9", set()),
+        ("arms=[target_only]", {"tpm", "cpm", "actr"}),
+    ],
+)
+def test_a_level_is_shared_by_configurations_that_differ_only_later(config_file, change, shared):
+    usual, changed = load_config(config_file), load_config(config_file, [change])
+    levels = ("tpm", "cpm", "actr")
+    assert {level for level in levels if usual.model_digest(level) == changed.model_digest(level)} == shared
+
+
 def test_the_shipped_base_repeats_the_schema_s_defaults(config_file):
     root = Path(__file__).parents[2]
     shipped = load_config(root / "conf" / "datasets" / "simulated.yml", ["dataset.simulator=null"])

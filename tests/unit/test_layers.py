@@ -88,6 +88,36 @@ def test_snapshot_pooling_by_hand():
     assert torch.equal(pooling(snapshots, present)[1], torch.tensor([9.0, 9.0]))
 
 
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ([True, True, True], [1.0, 2.0]),
+        ([False, True, True], [3.0, 4.0]),
+        ([False, False, True], [5.0, 6.0]),
+        ([False, False, False], [9.0, 8.0]),
+    ],
+)
+def test_last_pooling_takes_the_newest_that_knows_the_id(present, expected):
+    pooling = SnapshotPooling(2, "last")
+    with torch.no_grad():
+        pooling.unknown.copy_(torch.tensor([9.0, 8.0]))
+    snapshots = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
+    assert pooling(snapshots, torch.tensor([present])).tolist() == [expected]
+
+
+def test_concatenation_puts_the_learned_vector_where_a_snapshot_is_missing():
+    pooling = SnapshotPooling(2, "concat", count=3)
+    with torch.no_grad():
+        pooling.unknown.copy_(torch.tensor([9.0, 8.0]))
+    snapshots = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [5.0, 6.0]], [[0.0, 0.0]] * 3])
+    present = torch.tensor([[True, False, True], [False, False, False]])
+    assert pooling.width == 6
+    assert pooling(snapshots, present).tolist() == [[1, 2, 9, 8, 5, 6], [9, 8, 9, 8, 9, 8]]
+    pooling(snapshots, present).sum().backward()
+    # One missing place in the first row, three in the second.
+    assert pooling.unknown.grad.tolist() == [4.0, 4.0]
+
+
 def test_mean_pooling_ignores_what_is_absent():
     pooling = SnapshotPooling(2, "mean")
     pooled = pooling(torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]]), torch.tensor([[True, True, False]]))

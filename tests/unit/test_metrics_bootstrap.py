@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecdctr.exceptions import InputError
-from ecdctr.metrics import auc, gauc, log_loss, paired_bootstrap, smallest_visible_difference
+from ecdctr.metrics import auc, gauc, interval, log_loss, paired_bootstrap, resample, smallest_visible_difference
 
 pytestmark = pytest.mark.unit
 
@@ -66,6 +66,30 @@ def test_equal_arms_differ_by_nothing():
     label, first, _, user = world()
     found = paired_bootstrap(label, first, first, user, metric="auc", resamples=50)
     assert found["difference"] == found["low"] == found["high"] == 0.0
+
+
+@pytest.mark.parametrize("metric", ["auc", "gauc", "log_loss"])
+def test_seeds_enter_by_their_mean_under_the_same_users(metric):
+    label, first, second, user = world(users=200)
+    third = np.clip(first + 0.3 * (second - first), 0, 1)
+    options = {"metric": metric, "resamples": 120, "seed": 4}
+    single = [resample(label, score, user, **options) for score in (first, second, third)]
+    arm = resample(label, np.stack([first, third]), user, **options)
+    assert arm.by_seed.tolist() == [single[0].value, single[2].value]
+    np.testing.assert_allclose(arm.drawn, (single[0].drawn + single[2].drawn) / 2)
+    found = interval(arm, resample(label, np.stack([second, second]), user, **options))
+    low, high = np.quantile((single[0].drawn + single[2].drawn) / 2 - single[1].drawn, [0.025, 0.975])
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert found == paired_bootstrap(label, np.stack([first, third]), np.stack([second, second]), user, **options)
+
+
+def test_resamples_of_other_rows_are_not_paired():
+    few, many = (
+        resample(*(np.asarray(c) for c in (y, p, u)), metric="auc", resamples=5)
+        for y, p, _, u in (world(users=20), world(users=30))
+    )
+    with pytest.raises(InputError, match="cannot be paired"):
+        interval(few, many)
 
 
 def test_a_real_gain_is_seen_and_equal_skill_is_seldom_called_a_gain():

@@ -8,7 +8,7 @@ from ecdctr.exceptions import TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.registry import build
 from ecdctr.transfer.parameter_map import warm_start
-from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
+from ecdctr.transfer.snapshots import NOBODY, HistoricalEmbeddings, SnapshotFiles, somebody_else
 
 pytestmark = pytest.mark.unit
 
@@ -126,3 +126,45 @@ def test_absent_and_later_ids_are_masked(history):
 def test_latest_looks_past_the_row_s_day(history):
     _, mask = HistoricalEmbeddings(history, 3, "latest").find("item", torch.tensor([1]), torch.tensor([0]))
     assert mask.tolist() == [[True, True, True]]
+
+
+def test_shuffled_embeddings_are_those_of_somebody_else(history):
+    own = HistoricalEmbeddings(history, 3, "as_of")
+    control = HistoricalEmbeddings(history, 3, "as_of", shuffle_seed=5)
+    ids = torch.tensor([0, 1, 2, 4, 5])
+    days = torch.full_like(ids, 35)
+    for entity in ("user", "item"):
+        true, present = own.find(entity, ids, days)
+        other, mask = control.find(entity, ids, days)
+        assert torch.equal(present, mask)
+        # Nobody keeps a vector, and all vectors are still there: row by row the same ones in another order.
+        assert not (true == other).all(-1)[present].any()
+        for snapshot in range(3):
+            assert sorted(true[:, snapshot, 0].tolist()) == pytest.approx(sorted(other[:, snapshot, 0].tolist()))
+        # One partner through all snapshots: the vector of id i in snapshot s is s + i / 100.
+        hundredths = ((other[..., 0] * 100).round() % 100).int()
+        assert (hundredths == hundredths[:, :1]).all()
+
+
+def test_a_later_snapshot_changes_nobody_s_partner(tmp_path):
+    generator = np.random.default_rng(1)
+    known = [generator.random(rows) < 0.6 for rows in (40, 60, 90)]
+    early, late = somebody_else(known[:2], [3]), somebody_else(known, [3])
+    seen = known[1].copy()
+    seen[:40] |= known[0]
+    assert (early[seen] == late[:60][seen]).all()
+    assert (early != np.arange(60))[seen].all()
+    for block in (np.flatnonzero(known[0]), np.flatnonzero(seen & ~np.pad(known[0], (0, 20)))):
+        assert sorted(late[block]) == block.tolist()
+    assert (somebody_else(known, [4]) != late).any()
+
+
+def test_who_is_alone_in_a_snapshot_has_no_partner():
+    assert somebody_else([np.array([False, False, False, True])], [1]).tolist() == [NOBODY] * 4
+
+
+def test_concatenated_snapshots_begin_as_their_mean():
+    full = model(history_dim=16, snapshot_pooling="concat", history_count=3)
+    snapshots = torch.randn(4, 3, 16)
+    everywhere = torch.ones(4, 3, dtype=torch.bool)
+    torch.testing.assert_close(full.historical("user", snapshots, everywhere), snapshots.mean(1))

@@ -1,0 +1,184 @@
+"""`compare`: arms × seeds, each walked forward over the same days, and what they differ by, with intervals."""
+
+import datetime as dt
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from ecdctr import __version__
+from ecdctr.artifacts.files import write_json
+from ecdctr.config import Config
+from ecdctr.exceptions import InputError
+from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
+from ecdctr.pipelines.daily import walk, walk_window
+from ecdctr.pipelines.differences import differences
+from ecdctr.pipelines.forgetting import forgetting
+from ecdctr.pipelines.holdout import holdout_before
+from ecdctr.pipelines.prepare import prepare_tables
+from ecdctr.pipelines.run import input_stamp
+from ecdctr.pipelines.scored import load_scored
+from ecdctr.pipelines.summarize import dataset_facts, versions_of_walk
+from ecdctr.pipelines.workspace import Workspace, workspace
+from ecdctr.report.comparison import Comparison
+from ecdctr.report.comparison_html import render_comparison_html
+from ecdctr.report.comparison_table import render_comparison_table
+from ecdctr.report.wording import duration
+from ecdctr.report.write import as_json, write_files
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+STATE = "compare_state.json"
+Window = tuple[dt.date, dt.date]
+
+
+def compare_arms(
+    config: Config,
+    seeds: int = 3,
+    since: dt.date | None = None,
+    until: dt.date | None = None,
+    *,
+    forgetting_days: int = 3,
+    command: str = "",
+    spark: "SparkSession | None" = None,
+) -> dict[str, Any]:
+    """Walk every arm of the configuration with every seed, and write `runs/NAME/compare.json` and `compare.html`.
+
+    Tables are prepared once. Levels are found by what decides them: arms and seeds share a TPM or CPM version wherever
+    they agree on it, and a call goes on where an earlier one, of whatever arms, has stopped.
+
+    Args:
+        config: The configuration; its seed is the first one.
+        seeds: How many seeds.
+        since: First day to walk; by default the last `walk_days` days of the ad log.
+        until: The day after the last walked one.
+        forgetting_days: Days before the walk of which one lane is held out from A-CTR's training, so that forgetting can
+            be measured; 0: none.
+        command: For the report: what was called.
+        spark: A session to use, for notebooks.
+
+    Returns:
+        Paths of both files, pooled means by arm, differences, and the closing table.
+
+    Raises:
+        InputError: No seed, or fewer than no days.
+    """
+    if seeds < 1 or forgetting_days < 0:
+        raise InputError(
+            f"{seeds} seeds and {forgetting_days} days for forgetting were asked for", hint="give 1 and 0, or more"
+        )
+    asked = {
+        "config_digest": config.digest(), "code_version": __version__, "seeds": seeds, "from": str(since),
+        "until": str(until), "forgetting_days": forgetting_days, "inputs": input_stamp(config),
+    }  # fmt: skip
+    finished = _finished(config, asked)
+    if finished is not None:
+        logger.info("this comparison is finished; its files are in %s", config.run_dir)
+        return _result(config, finished)
+    started = time.perf_counter()
+    with workspace(config, spark) as opened:
+        prepare_tables(opened, until)
+        prepared = time.perf_counter()
+        window = walk_window(config, opened, since, until)
+        variants = _variants(config, opened, seeds, window[0], forgetting_days)
+        _walk_all(opened, variants, window)
+        walked = time.perf_counter()
+        logger.info("evaluating %d arms with %d seeds", len(config.arms), seeds)
+        found = _evaluate(opened, variants, window)
+        ended = time.perf_counter()
+        found["command"] = command
+        found["seconds"] = {
+            "prepare": prepared - started, "walk": walked - prepared, "evaluate": ended - walked, "total": ended - started,
+        }  # fmt: skip
+    comparison = Comparison.model_validate(found)
+    write_files(
+        config.run_dir,
+        {"compare.json": as_json(comparison.tree()), "compare.html": render_comparison_html(comparison)},
+    )
+    write_json(config.run_dir / STATE, asked)
+    return _result(config, comparison)
+
+
+def _variants(config: Config, opened: Workspace, seeds: int, since: dt.date, forgetting_days: int) -> dict[int, Config]:
+    """By seed, the configuration that is walked."""
+    holdout = config.holdout or holdout_before(since, forgetting_days, opened.first_day("ad_samples"))
+    return {
+        seed: config.model_copy(update={"seed": seed, "holdout": holdout})
+        for seed in range(config.seed, config.seed + seeds)
+    }
+
+
+def _walk_all(opened: Workspace, variants: dict[int, Config], window: Window) -> None:
+    """Walk one arm after the other, so that each is whole as early as possible."""
+    walks = [(config, arm) for config in variants.values() for arm in config.arms]
+    spent, trained = 0.0, 0
+    for number, (config, arm) in enumerate(walks, start=1):
+        since = time.perf_counter()
+        with opened.using(config.model_copy(update={"arms": [arm]})):
+            done = walk(opened, *window)
+        if not any(done.trained.values()):
+            logger.info("%s, seed %d: all there already", arm, config.seed)
+            continue
+        spent, trained = spent + time.perf_counter() - since, trained + 1
+        left = spent / trained * (len(walks) - number)
+        logger.info(
+            "%s, seed %d: walked in %s; %d of %d walks done, about %s left",
+            arm, config.seed, duration(time.perf_counter() - since), number, len(walks), duration(left),
+        )  # fmt: skip
+
+
+def _evaluate(opened: Workspace, variants: dict[int, Config], window: Window) -> dict[str, Any]:
+    config = next(iter(variants.values()))
+    scored = load_scored(opened, variants, *window)
+    arms: dict[str, Any] = {}
+    for arm in config.arms:
+        costs, seconds = [], []
+        for variant in variants.values():
+            with opened.using(variant.model_copy(update={"arms": [arm]})):
+                versions = versions_of_walk(opened, window)
+                costs.append(cost(opened, versions, *window))
+                seconds.append(train_seconds(versions))
+        arms[arm] = {
+            "title": ARMS[arm].title,
+            **scored.figures(arm),
+            "forgetting": forgetting(opened, variants, arm, *window),
+            "train_seconds": sum(seconds) / len(seconds),
+            "cost": mean_cost(costs),
+        }
+    return {
+        "schema_version": 1,
+        "run_id": f"{config.name}-{config.digest()[:12]}",
+        "config_digest": config.digest(),
+        "code_version": __version__,
+        "ranks": config.ranks,
+        "dataset": dataset_facts(opened),
+        "description": config.dataset.description,
+        "window": window,
+        "seeds": list(variants),
+        "arms": arms,
+        "differences": differences(scored, config.arms, config.seed),
+    }
+
+
+def _result(config: Config, comparison: Comparison) -> dict[str, Any]:
+    page = config.run_dir / "compare.html"
+    return {
+        "compare": str(config.run_dir / "compare.json"),
+        "report": str(page),
+        "mean": {name: arm.mean.model_dump() for name, arm in comparison.arms.items()},
+        "differences": [difference.model_dump() for difference in comparison.differences],
+        "table": render_comparison_table(comparison, page),
+    }
+
+
+def _finished(config: Config, asked: dict[str, Any]) -> Comparison | None:
+    try:
+        if json.loads((config.run_dir / STATE).read_text()) != asked:
+            return None
+        return Comparison.model_validate_json((config.run_dir / "compare.json").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,37 @@
+"""Ad rows that A-CTR never trains on: what it forgets of earlier days is measured on them."""
+
+import datetime as dt
+from collections.abc import Iterable
+from pathlib import Path
+
+from ecdctr.config.schema import HoldoutConfig
+from ecdctr.lake.delta_log import PinnedFile
+from ecdctr.pipelines.clock import DAY
+
+
+def holdout_before(since: dt.date, days: int, first_day: dt.date) -> HoldoutConfig | None:
+    """The days of which rows are held out: the last `days` before a walk, as far as the log reaches.
+
+    Args:
+        since: First walked day.
+        days: How many; 0: none.
+        first_day: First day of the ad log.
+    """
+    start = max(first_day, since - days * DAY)
+    return HoldoutConfig(since=start, until=since) if days and start < since else None
+
+
+def held_out(files: Iterable[PinnedFile], holdout: HoldoutConfig | None) -> set[str]:
+    """Paths of the held-out files: the first lane of each day of the holdout.
+
+    Samples are dealt to a day's lanes by a hash of the event, so one lane is a random share of the day, the same for all
+    arms and seeds, and leaving it out needs no look at a row. A day of a single file is not held out: it would be
+    missing altogether.
+    """
+    if holdout is None:
+        return set()
+    by_day: dict[dt.date, list[str]] = {}
+    for file in files:
+        if file.event_date is not None and holdout.since <= file.event_date < holdout.until:
+            by_day.setdefault(file.event_date, []).append(file.path)
+    return {min(paths, key=lambda path: Path(path).name) for paths in by_day.values() if len(paths) > 1}

@@ -1,0 +1,78 @@
+"""What a comparison found, in words and in rows, the same in the page, the closing table and the documentation."""
+
+from collections.abc import Sequence
+
+from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference
+from ecdctr.report.wording import DECIDING, finding, printable, signed, verdict_of
+
+COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
+
+
+def baselines(comparison: Comparison) -> list[str]:
+    """Baselines among the arms, the weaker one first."""
+    return [name for name in BASELINES if name in comparison.arms]
+
+
+def title(comparison: Comparison, arm: str) -> str:
+    """An arm for readers."""
+    found = comparison.arms.get(arm)
+    return printable((found.title if found else "") or arm)
+
+
+def between(comparison: Comparison, arm: str, baseline: str, metric: str) -> SeededDifference | None:
+    """The difference of two arms in a metric."""
+    for difference in comparison.differences:
+        if (difference.arm, difference.baseline, difference.metric) == (arm, baseline, metric):
+            return difference
+    return None
+
+
+def seeds_disagree(difference: SeededDifference) -> bool:
+    """Whether some seeds' own differences lie on the other side of zero."""
+    signs = {value > 0.0 for value in difference.by_seed if value}
+    return len(signs) > 1
+
+
+def sentence(comparison: Comparison, difference: SeededDifference) -> str:
+    """A difference in words; an open one with the smallest that could have been seen."""
+    doubt = " The seeds disagree on its sign." if seeds_disagree(difference) else ""
+    pair = f"{title(comparison, difference.arm)} against {title(comparison, difference.baseline)}"
+    return f"{pair}. {finding(difference).sentence}{doubt}"
+
+
+def headline(comparison: Comparison) -> str:
+    """How many arms beat the baseline, in one line."""
+    found = baselines(comparison)
+    if not found:
+        return "No baseline is among the arms: nothing to compare with."
+    baseline = found[0]
+    others = [arm for arm in comparison.arms if arm != baseline]
+    judged = {arm: verdicts(comparison, arm, baseline) for arm in others}
+    better = [arm for arm, told in judged.items() if "better" in told and "worse" not in told]
+    worse = [arm for arm, told in judged.items() if "worse" in told]
+    if not any(judged.values()):
+        return "These days cannot tell the arms apart: too few users who both clicked and did not."
+    name = title(comparison, baseline)
+    if not better and not worse:
+        return f"No arm could be told from “{name}”: the days hold too few clicks for the differences there are."
+    lost = f", {len(worse)} fell behind in AUC or GAUC" if worse else ""
+    return f"{len(better)} of {len(others)} arms beat “{name}” in AUC or GAUC beyond chance{lost}."
+
+
+def verdicts(comparison: Comparison, arm: str, baseline: str) -> list[str]:
+    """better, worse or open, for each deciding metric that could be compared."""
+    found = [between(comparison, arm, baseline, metric) for metric in DECIDING]
+    return [verdict_of(difference) for difference in found if difference is not None]
+
+
+def cell(difference: SeededDifference | None) -> str:
+    """A difference with its interval in brackets, in points; starred where it is beyond chance."""
+    if difference is None:
+        return "–"
+    value, low, high = (signed(difference.metric, v) for v in (difference.difference, difference.low, difference.high))
+    return f"{value} [{low}, {high}]{'' if verdict_of(difference) == 'open' else ' *'}"
+
+
+def questions(comparison: Comparison) -> Sequence[SeededDifference]:
+    """Differences other than with the two baselines, in AUC and GAUC: what levels are worth, what the control gains."""
+    return [d for d in comparison.differences if d.baseline not in BASELINES and d.metric in DECIDING]

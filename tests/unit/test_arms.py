@@ -1,0 +1,67 @@
+"""Arms as data: which CPM versions they share, and what an arm changes of the configuration."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from ecdctr.config import load_config
+from ecdctr.config.schema import ArmName
+from ecdctr.pipelines.arms import ARMS, twins
+
+pytestmark = pytest.mark.unit
+
+SIMULATED = Path(__file__).parents[2] / "conf" / "datasets" / "simulated.yml"
+
+
+def config(*overrides: str):
+    return load_config(SIMULATED, list(overrides))
+
+
+def twin(name: str, *overrides: str):
+    return ARMS[name].twin(config(*overrides))
+
+
+def test_the_configuration_knows_every_arm_and_no_other():
+    assert set(get_args(ArmName)) == set(ARMS)
+    assert all(name == arm.name and arm.title for name, arm in ARMS.items())
+
+
+def test_arms_that_differ_after_pre_training_alone_share_one_cpm():
+    shared = {twin(name) for name in ("ecdctr", "ecdctr_bn_keep", "ecdctr_bn_statistics", "ecdctr_no_cpm")}
+    assert len(shared) == 1
+    assert twin("finetune") == twin("ecdctr_no_tpm") == twin("target_only")
+
+
+def test_arms_whose_cpm_reads_otherwise_have_their_own():
+    names = (
+        "ecdctr", "ecdctr_no_tpm", "ecdctr_snapshots_1", "ecdctr_snapshots_2", "ecdctr_pool_mean", "ecdctr_pool_concat",
+        "ecdctr_latest_snapshot", "ecdctr_shuffled_embeddings",
+    )  # fmt: skip
+    found = twins([ARMS[name] for name in (*names, "ecdctr_bn_keep", "target_only")], config())
+    assert len(found) == len(names)
+    assert len({found.name for found in found}) == len(names)
+
+
+def test_an_arm_that_asks_for_what_is_configured_shares_the_usual_cpm():
+    assert twin("ecdctr_pool_mean", "transfer.snapshot_pooling=mean") == twin(
+        "ecdctr", "transfer.snapshot_pooling=mean"
+    )
+    assert twin("ecdctr_snapshots_2", "levels.tpm.snapshots=2").name == "history"
+    assert twin("ecdctr_latest_snapshot", "transfer.snapshot_lookup=latest").name == "history"
+
+
+def test_snapshots_and_pooling_reach_the_model_and_the_look_up():
+    reading = {name: twin(f"ecdctr_{name}").history for name in ("snapshots_1", "snapshots_2", "pool_concat")}
+    assert (reading["snapshots_1"].count, reading["snapshots_2"].count) == (1, 2)
+    options = twin("ecdctr_pool_concat").options(config())
+    assert options["snapshot_pooling"] == "concat"
+    assert options["history_count"] == config().levels.tpm.snapshots
+    assert twin("ecdctr_latest_snapshot").history.lookup == "latest"
+    assert twin("ecdctr").history.lookup == "as_of"
+
+
+def test_wide_doubles_the_embeddings_and_nothing_else():
+    usual, wide = (twin(name).options(config()) for name in ("target_only", "target_only_wide"))
+    assert wide.pop("embedding_dim") == 2 * usual.pop("embedding_dim")
+    assert wide == usual
