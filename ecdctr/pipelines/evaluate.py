@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from ecdctr.exceptions import NotReadyError
 from ecdctr.metrics import by_activity, by_flag, calibration_bins, paired_bootstrap, summary
 from ecdctr.pipelines.popularity import popularity_auc
@@ -17,6 +21,12 @@ if TYPE_CHECKING:
 
 BASELINE = "target_only"
 METRICS = ("auc", "gauc", "log_loss")
+COLUMNS = pa.schema(
+    [
+        ("event_id", pa.string()), ("user_id", pa.string()), ("label", pa.int32()), ("probability", pa.float64()),
+        ("model_version", pa.string()), ("arm", pa.string()),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,19 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
 
 
 def stored_predictions(workspace: Workspace, versions: Sequence[str], since: dt.date, until: dt.date) -> "pd.DataFrame":
-    """All that some versions have scored of the days `[since, until)`."""
-    table = workspace.lake.read("predictions")
-    rows = table.where(
-        table.model_version.isin(list(versions)) & (table.event_date >= since) & (table.event_date < until)
-    )
-    return rows.drop("seed").toPandas()
+    """All that some versions have scored of the days `[since, until)`, read from the pinned files without Spark."""
+    wanted = pa.array(list(versions), pa.string())
+    parts, dates = [COLUMNS.empty_table()], list[dt.date | None]()
+    for pinned in workspace.lake.pin("predictions", since, until).files:
+        file = pq.ParquetFile(pinned.path)
+        chosen = pc.is_in(file.read(["model_version"])["model_version"], wanted)
+        # Most files hold the versions of one arm and seed, so that most need not be read.
+        if pc.any(chosen).as_py():
+            parts.append(file.read(COLUMNS.names).select(COLUMNS.names).filter(chosen).cast(COLUMNS))
+            dates += [pinned.event_date] * parts[-1].num_rows
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    frame["event_date"] = dates
+    return frame
 
 
 def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation:
