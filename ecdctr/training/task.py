@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from ecdctr.config.schema import BatchNormStart, SnapshotLookup, TrainingConfig
+from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
 
@@ -34,6 +34,13 @@ class Start(Settings):
     batch_norm: BatchNormStart = "keep"
     log_odds: float | None = None
     """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
+
+
+class FineTune(Settings):
+    """How a model learns from its pre-trained twin."""
+
+    kind: FineTuning
+    settings: AutoftConfig
 
 
 class Snapshot(Settings):
@@ -79,6 +86,8 @@ class LevelTask(Settings):
     start: Start
     train: Files
     history: History | None = None
+    fine_tune: FineTune | None = None
+    """None: every parameter is trained."""
     export_snapshot: bool = False
     score: Files | None = None
     score_dir: str | None = None
