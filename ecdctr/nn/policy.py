@@ -110,7 +110,7 @@ class LearnedPolicy(Policy):
         """`(B, W)` → `(B, K, 2)`."""
         # Embeddings begin a hundred times smaller than what a network's initial values are made for.
         logits: Tensor = self.network(F.layer_norm(seen, seen.shape[1:]))
-        return logits.view(len(logits), -1, 2)
+        return logits.view(len(logits), logits.shape[1] // 2, 2)
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""

@@ -267,9 +267,7 @@ def test_resume_equals_the_unbroken_run_bit_for_bit(kind):
     second.restore(*saved["at"])
     second.fit(batches()[second.progress.step :], STEPS)
     assert int(second.model.policy.steps) == STEPS
-    assert_same(
-        states(unbroken.model) | unbroken.optimizer_state(), states(second.model) | second.optimizer_state()
-    )
+    assert_same(states(unbroken.model) | unbroken.optimizer_state(), states(second.model) | second.optimizer_state())
 
 
 def test_a_cost_sends_fewer_rows_the_tuned_way_and_is_no_part_of_the_reported_loss():
@@ -350,7 +348,7 @@ def test_statistics_count_choices_by_the_user_s_rows_over_all_ranks():
     models[2](data)
     taken = models[2].choice.taken
     rows = torch.tensor([data.user.count(user) for user in data.user])
-    expected = {"1": rows == 1, "5-9": rows == 6}
+    expected = {"1": rows == 1, "5-9": (rows > 4) & (rows < 10)}
     expected = {name: taken[part].double().mean(0).tolist() for name, part in expected.items() if part.any()}
 
     def share(collective):
