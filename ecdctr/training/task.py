@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
@@ -93,6 +95,12 @@ class LevelTask(Settings):
     score_dir: str | None = None
     store: str
     checkpoints: str
+
+    @model_validator(mode="after")
+    def _has_a_twin(self) -> "LevelTask":
+        if self.fine_tune is not None and self.start.kind == "scratch":
+            raise ValueError(f"fine_tune ({self.fine_tune.kind}) asks for a parent to start from, not for 'scratch'")
+        return self
 
     def feature_set(self) -> FeatureSet:
         """The sample contract of the task."""
