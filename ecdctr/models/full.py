@@ -102,6 +102,8 @@ class FullModel(CTRModel):
         if field in self.features.id_fields:
             return {vocabulary_of[field]}, []
         if field in self.features.sequence_fields:
+            if field not in self.attentions:
+                return {vocabulary_of[field]}, []
             return {vocabulary_of[field], vocabulary_of[self.features.attention[field]]}, [f"attentions.{field}"]
         entity = field.removeprefix("history.")
         return set(), [f"pooling.{entity}", f"projection.{entity}"]
