@@ -41,6 +41,14 @@ def write_json(path: Path, tree: Any) -> None:
         raise
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same immutable bytes under a second name: without a copy on one file system, else copied."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` when the block ends well, and vanishes when it does not.

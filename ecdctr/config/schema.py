@@ -28,11 +28,17 @@ ArmName = Literal[
     "finetune",
     "target_only",
     "target_only_wide",
+    "autoft_field",
+    "autoft_layer",
+    "autoft",
+    "autoft_random",
+    "ecdctr_autoft",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
 PoolingMode = Literal["attention", "mean", "last", "concat"]
 
+FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
 
@@ -168,11 +174,40 @@ class ModelConfig(Settings):
     """In the MLP."""
 
 
+class AutoftConfig(Settings):
+    """How AutoFT's policies decide; see docs/autoft.md."""
+
+    hidden_units: list[int] = Field(default=[64])
+    """Of the policy network, which reads the frozen field vectors of a row."""
+    temperature_start: float = Field(default=1.0, gt=0)
+    """Of the Gumbel-softmax at the first step."""
+    temperature_end: float = Field(default=0.1, gt=0)
+    """Of the Gumbel-softmax once it is annealed."""
+    temperature_steps: int = Field(default=1000, ge=1)
+    """Training steps, counted on through the days, over which the temperature falls."""
+    cost: float = Field(default=0.0, ge=0)
+    """Nats by which a row's loss grows with the mean probability of the tuned way."""
+    random_share: float = Field(default=0.5, ge=0, le=1)
+    """How likely the control `autoft_random` takes the tuned way, in training and in scoring."""
+
+    @model_validator(mode="after")
+    def _temperature_falls(self) -> "AutoftConfig":
+        if self.temperature_end > self.temperature_start:
+            raise ValueError(
+                f"temperature_end ({self.temperature_end}) must not lie above temperature_start ({self.temperature_start})"
+            )
+        return self
+
+
 class TransferConfig(Settings):
     """What A-CTR takes from the levels above it."""
 
     batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
+    policy: FineTuning = "full"
+    """How A-CTR learns from CPM's parameters: all of them; the output layer alone; or, row by row, the fields, the layers,
+    or both, that a policy sends the tuned way (AutoFT). `autoft_random` is the control, which tosses coins."""
+    autoft: AutoftConfig = AutoftConfig()
     prior_shift: bool = True
     """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
     snapshot_lookup: SnapshotLookup = "as_of"

@@ -9,7 +9,7 @@ from ecdctr.metrics.calibration import CalibrationBins, calibration_bins, expect
 from ecdctr.metrics.forgetting import backward_transfer, forgetting_curve
 from ecdctr.metrics.gauc import GAUC, gauc, gauc_clicks, gauc_mean
 from ecdctr.metrics.likelihood import LikelihoodSums, log_loss, normalized_entropy, pcoc
-from ecdctr.metrics.summary import by_activity, by_flag, summary
+from ecdctr.metrics.summary import activity_buckets, by_activity, by_flag, summary
 
 __all__ = [
     "GAUC",
@@ -17,6 +17,7 @@ __all__ = [
     "CalibrationBins",
     "LikelihoodSums",
     "Resamples",
+    "activity_buckets",
     "auc",
     "backward_transfer",
     "binned_auc",

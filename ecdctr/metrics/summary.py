@@ -13,6 +13,7 @@ from ecdctr.metrics.gauc import gauc
 from ecdctr.metrics.likelihood import LikelihoodSums
 
 Summary = dict[str, Any]
+ACTIVITY_EDGES = (1, 2, 5, 10)
 
 
 def summary(
@@ -50,7 +51,7 @@ def by_activity(
     probabilities: npt.ArrayLike,
     users: npt.ArrayLike,
     *,
-    edges: Sequence[int] = (1, 2, 5, 10),
+    edges: Sequence[int] = ACTIVITY_EDGES,
 ) -> dict[str, Summary]:
     """Metrics by how many of these rows a user has.
 
@@ -66,19 +67,36 @@ def by_activity(
     Raises:
         InputError: Edges that do not rise, or columns that are not as said.
     """
-    if list(edges) != sorted(set(edges)) or not edges:
-        raise InputError(f"activity edges {list(edges)} were found, expected rising row counts")
     label, probability = np.asarray(labels), np.asarray(probabilities)
     group, _ = codes(users, len(label))
-    bucket = np.searchsorted(np.asarray(edges), np.bincount(group)[group], side="right") - 1
+    bucket, names = activity_buckets(np.bincount(group)[group], edges)
+    parts = {name: bucket == index for index, name in enumerate(names)}
+    return {name: summary(label[part], probability[part], group[part]) for name, part in parts.items() if part.any()}
+
+
+def activity_buckets(
+    counts: npt.NDArray[np.int64], edges: Sequence[int] = ACTIVITY_EDGES
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Sort row counts into buckets of activity.
+
+    Args:
+        counts: (N,), how many rows the user of each row has.
+        edges: First row count of each bucket, rising; the last bucket has no end.
+
+    Returns:
+        The bucket of each row, (N,), -1 below the first edge; and the names of all buckets, like "1", "2-4", "10+".
+
+    Raises:
+        InputError: Edges that do not rise.
+    """
+    if list(edges) != sorted(set(edges)) or not edges:
+        raise InputError(f"activity edges {list(edges)} were found, expected rising row counts")
     ends: list[int | None] = [*(edge - 1 for edge in edges[1:]), None]
-    found = {}
-    for index, (first, last) in enumerate(zip(edges, ends, strict=True)):
-        part = bucket == index
-        name = f"{first}+" if last is None else str(first) if last == first else f"{first}-{last}"
-        if part.any():
-            found[name] = summary(label[part], probability[part], group[part])
-    return found
+    names = [
+        f"{first}+" if last is None else str(first) if last == first else f"{first}-{last}"
+        for first, last in zip(edges, ends, strict=True)
+    ]
+    return np.searchsorted(np.asarray(edges), counts, side="right") - 1, names
 
 
 def by_flag(

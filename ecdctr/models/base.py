@@ -62,6 +62,10 @@ class CTRModel(nn.Module):
         with torch.no_grad():
             output.bias.add_(amount)
 
+    def penalty(self) -> Tensor | None:
+        """What each row `(B,)` of the last training batch costs beside its log loss, in nats; None: nothing."""
+        return None
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
         raise TypeError(f"{type(self).__name__} defines no forward")

@@ -1,6 +1,6 @@
 """What every full model reads: id fields, numbers, attended click histories, historical embeddings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,19 @@ from ecdctr.nn.attention import TargetAttention
 from ecdctr.nn.snapshot_pooling import SnapshotPooling
 
 ENTITIES = ("user", "item")
+
+Inputs = tuple[Tensor, Tensor]
+"""Field vectors `(B, F', D)` and first-order weights `(B, F)`, as `FullModel.inputs` gives them."""
+
+
+def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    chain = getattr(module, "chain", None)
+    parts = chain() if chain is not None else list(module) if isinstance(module, nn.ModuleList) else None
+    if parts is not None:
+        for number, part in enumerate(parts):
+            yield from _layers(f"{name}.{number}", part)
+    elif any(True for _ in module.parameters()):
+        yield name, module
 
 
 class FullModel(CTRModel):
@@ -33,6 +46,9 @@ class FullModel(CTRModel):
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
         first_order: Whether each id has a further weight of its own beside its vector.
+
+    Attributes:
+        reroute: What a policy makes of the inputs before anything else reads them; None: nothing.
     """
 
     def __init__(
@@ -64,10 +80,44 @@ class FullModel(CTRModel):
                 with torch.no_grad():
                     projection.weight.copy_(torch.eye(embedding_dim, history_dim).repeat(1, parts) / parts)
                 self.pooling[entity], self.projection[entity] = pooling, projection
+        self._makes_inputs = tuple(name for name, _ in self.named_children())
+        self.reroute: Callable[[Inputs], Inputs] | None = None
         self.fields = len(features.id_fields) + len(features.sequence_fields) + len(self.pooling)
         self.width = self.fields * embedding_dim + len(features.number_fields)
 
-    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    @property
+    def field_names(self) -> list[str]:
+        """Names of the field vectors in their order."""
+        histories = [f"history.{entity}" for entity in self.pooling]
+        return [*self.features.id_fields, *self.features.sequence_fields, *histories]
+
+    def input_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of what makes the field vectors; the tables are none."""
+        for name in self._makes_inputs:
+            yield from self.get_submodule(name).parameters()
+
+    def made_of(self, field: str) -> tuple[set[str], list[str]]:
+        """The vocabularies whose rows make a field vector, and the names of the modules that make it of them."""
+        vocabulary_of = self.features.vocabulary_of
+        if field in self.features.id_fields:
+            return {vocabulary_of[field]}, []
+        if field in self.features.sequence_fields:
+            if field not in self.attentions:
+                return {vocabulary_of[field]}, []
+            return {vocabulary_of[field], vocabulary_of[self.features.attention[field]]}, [f"attentions.{field}"]
+        entity = field.removeprefix("history.")
+        return set(), [f"pooling.{entity}", f"projection.{entity}"]
+
+    def layers(self) -> dict[str, nn.Module]:
+        """What turns inputs into the logit, layer by layer, in the order of the backbone's attributes.
+
+        A module with a `chain()` of layers gives each of them, a list of modules each of its modules; any other module
+        with parameters is one layer.
+        """
+        after_inputs = ((name, child) for name, child in self.named_children() if name not in self._makes_inputs)
+        return {name: layer for child_name, child in after_inputs for name, layer in _layers(child_name, child)}
+
+    def inputs(self, batch: Batch) -> Inputs:
         """Everything that the model reads of a batch.
 
         Returns:
@@ -79,7 +129,8 @@ class FullModel(CTRModel):
         interests = [self._attend(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
         extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
-        return fields, weights.flatten(1)
+        made = fields, weights.flatten(1)
+        return made if self.reroute is None else self.reroute(made)
 
     def _parts(self, looked_up: Tensor) -> tuple[Tensor, Tensor]:
         vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)

@@ -21,6 +21,10 @@ class CrossNetwork(nn.Module):
             for _ in range(layers)
         )
 
+    def chain(self) -> list[nn.Module]:
+        """The affine map of each cross layer: all of the layer that has parameters."""
+        return list(self.crosses)
+
     def forward(self, x: Tensor) -> Tensor:
         """`(B, d)` → `(B, d)`."""
         crossed = x

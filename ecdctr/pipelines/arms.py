@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ecdctr.config import Config
-from ecdctr.config.schema import BatchNormStart, PoolingMode, SnapshotLookup
+from ecdctr.config.schema import BatchNormStart, FineTuning, PoolingMode, SnapshotLookup
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Arm:
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
         widening: Factor of `model.embedding_dim`.
+        policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
         title: For readers of the report.
     """
 
@@ -73,6 +74,7 @@ class Arm:
     lookup: SnapshotLookup | None = None
     shuffled: bool = False
     widening: int = 1
+    policy: FineTuning | None = None
     title: str = ""
 
     def twin(self, config: Config) -> Twin:
@@ -127,9 +129,26 @@ ARMS = {
             title="Control: historical embeddings of somebody else",
         ),
         Arm(
-            "finetune", pretrained=True, history=False, batch_norm="keep",
+            "finetune", pretrained=True, history=False, batch_norm="keep", policy="full",
             title="Pre-train on natural content, fine-tune",
         ),
+        Arm(
+            "autoft_field", pretrained=True, history=False, batch_norm="keep", policy="autoft_field",
+            title="AutoFT from a plain pre-trained model, fields alone",
+        ),
+        Arm(
+            "autoft_layer", pretrained=True, history=False, batch_norm="keep", policy="autoft_layer",
+            title="AutoFT from a plain pre-trained model, layers alone",
+        ),
+        Arm(
+            "autoft", pretrained=True, history=False, batch_norm="keep", policy="autoft",
+            title="AutoFT from a plain pre-trained model",
+        ),
+        Arm(
+            "autoft_random", pretrained=True, history=False, batch_norm="keep", policy="autoft_random",
+            title="Control: fields and layers of AutoFT chosen by coins",
+        ),
+        Arm("ecdctr_autoft", pretrained=True, history=True, policy="autoft", title="E-CDCTR fine-tuned by AutoFT"),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
         Arm("target_only_wide", pretrained=False, history=False, widening=2, title="Ads only, embeddings twice as long"),
     )

@@ -14,7 +14,7 @@ from ecdctr.pipelines.clock import DAY, day_number
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.training.task import Files, History, LevelTask, Snapshot, Start
+from ecdctr.training.task import Files, FineTune, History, LevelTask, Snapshot, Start
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Levels:
         history, snapshots = self._history(date, twin.history)
         task = self._full_task(
             "actr", arm.name, twin, date, window, level.training, start, history,
-            score=(date, date + DAY) if score else None,
+            score=(date, date + DAY) if score else None, fine_tune=self._fine_tune(arm),
         )  # fmt: skip
         return self._train(task, date, window, [*parents, *snapshots])
 
@@ -115,6 +115,13 @@ class Levels:
             batch_norm=batch_norm,
             log_odds=json.loads(parent.metrics_json)["log_odds"] if shift else None,
         )
+
+    def _fine_tune(self, arm: Arm) -> FineTune | None:
+        """How the arm learns from CPM; None where it learns all, or has no CPM."""
+        kind = arm.policy or self.config.transfer.policy
+        if kind == "full" or not arm.pretrained:
+            return None
+        return FineTune(kind=kind, settings=self.config.transfer.autoft)
 
     def _history(self, date: dt.date, reading: Reading | None) -> tuple[History | None, list[str]]:
         """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones."""
@@ -149,10 +156,11 @@ class Levels:
         start: Start,
         history: History | None,
         score: Window | None = None,
+        fine_tune: FineTune | None = None,
     ) -> LevelTask:
         return self._task(
             level, arm, date, window, self.workspace.features, self.config.model.backbone, twin.options(self.config),
-            training, start, history=history, score=score,
+            training, start, history=history, score=score, fine_tune=fine_tune,
         )  # fmt: skip
 
     def _task(
@@ -170,6 +178,7 @@ class Levels:
         history: History | None = None,
         score: Window | None = None,
         export_snapshot: bool = False,
+        fine_tune: FineTune | None = None,
     ) -> LevelTask:
         config, workspace = self.config, self.workspace
         table = "ad_samples" if level == "actr" else "natural_samples"
@@ -178,7 +187,7 @@ class Levels:
             version="", level=level, arm=arm, features=json.loads(json.dumps(features.__dict__)),
             rows={name: known[name] for name in features.vocabularies}, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
-            train=self._files(table, window), history=history, export_snapshot=export_snapshot,
+            train=self._files(table, window), history=history, export_snapshot=export_snapshot, fine_tune=fine_tune,
             score=self._files("ad_samples", score, held=True) if score else None, store=str(workspace.store.root),
             checkpoints="",
         )  # fmt: skip

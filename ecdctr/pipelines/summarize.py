@@ -62,6 +62,7 @@ def summarize(
             "calibration": evaluation.calibration,
             "by_activity": evaluation.by_activity,
             "cold_users": evaluation.cold_users,
+            "policies": _policies(versions["actr"]),
             "constants": {"popularity_auc": evaluation.popularity_auc, "constant_auc": 0.5},
         }
     )
@@ -107,6 +108,30 @@ def _version(entry: LedgerEntry) -> dict[str, Any]:
         "date": entry.date,
         "phases": record["phases"],
     }
+
+
+def _policies(entries: list[LedgerEntry]) -> dict[str, Any]:
+    """What each arm's policies chose, over all its versions' scored days together."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        chosen = json.loads(entry.metrics_json).get("policies")
+        if chosen is None:
+            continue
+        arm = found.setdefault(entry.arm, {"decisions": chosen["decisions"], "by_activity": {}})
+        for part, rows in chosen["rows"].items():
+            held = arm["by_activity"].setdefault(part, {"rows": 0, "tuned": [0.0] * len(chosen["decisions"])})
+            total = held["rows"] + rows
+            pairs = zip(held["tuned"], chosen["tuned"][part], strict=True)
+            # Clipped, since a mean of ones can round above one.
+            held["tuned"] = [min((old * held["rows"] + new * rows) / total, 1.0) for old, new in pairs]
+            held["rows"] = total
+    for arm in found.values():
+        arm["by_activity"] = {part: arm["by_activity"][part] for part in sorted(arm["by_activity"], key=_first_count)}
+    return found
+
+
+def _first_count(part: str) -> int:
+    return int(part.split("-")[0].removesuffix("+"))
 
 
 def dataset_facts(workspace: Workspace) -> dict[str, Any]:

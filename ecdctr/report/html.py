@@ -1,6 +1,7 @@
 """The self-contained page: one file, no script, nothing loaded from elsewhere."""
 
 from functools import cache
+from string import ascii_lowercase
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -65,6 +66,7 @@ def _view(report: Report) -> dict[str, Any]:
         "calibration_plot": plots.calibration(report) if report.calibration else Markup(),
         "activity_plot": _parts(report, "activity"),
         "cold_plot": _parts(report, "cold users"),
+        "policy_plots": _policies(report),
         "loss_plots": _losses(report),
         "stages": _stages(report.seconds),
         "startup": _stages(report.startup_seconds),
@@ -87,6 +89,14 @@ def _card(report: Report, metric: str) -> dict[str, Any]:
 def _parts(report: Report, name: str) -> Markup:
     parts = report.by_activity if name == "activity" else report.cold_users
     return plots.by_part(report, parts, name.replace(" ", "-")) if parts else Markup()
+
+
+def _policies(report: Report) -> list[tuple[str, Markup]]:
+    shown = [(arm, chosen) for arm, chosen in report.policies.items() if chosen.by_activity and chosen.decisions]
+    return [
+        (arm, plots.policies(chosen, f"policies-{letter}"))
+        for letter, (arm, chosen) in zip(ascii_lowercase, shown, strict=False)
+    ]
 
 
 def _losses(report: Report) -> list[tuple[str, Markup]]:

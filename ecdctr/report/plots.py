@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from markupsafe import Markup
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ecdctr.report.canvas import ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas, day_axis, day_number
-from ecdctr.report.schema import CalibrationPoint, Difference, Metrics, Report, Version
+from ecdctr.report.canvas import ACTR, ARMS, BAD, GOOD, INK, MUTED, OPEN, PANEL, RULE, canvas, day_axis, day_number
+from ecdctr.report.schema import CalibrationPoint, Difference, Metrics, Policies, Report, Version
 from ecdctr.report.wording import NAMES, printable, unit_of, verdict_of
 
 
@@ -171,6 +172,26 @@ def parts_of_arms(parts: Mapping[str, Mapping[str, Metrics]], name: str, metric:
         axes.grid(visible=False, axis="x")
         axes.set_ylabel(NAMES[metric])
         axes.yaxis.set_major_locator(MaxNLocator(6))
+    return drawn.svg
+
+
+def policies(chosen: Policies, name: str) -> Markup:
+    """How often each field and layer was taken fine-tuned, by how many ads a user saw on the day."""
+    parts = chosen.by_activity
+    with canvas(name, "Share of rows sent the tuned way", 5.4, 0.7 + 0.24 * len(chosen.decisions)) as drawn:
+        axes = drawn.axes
+        for column, shares in enumerate(parts.values()):
+            for row, share in enumerate(shares.tuned):
+                axes.add_patch(
+                    Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=ACTR, edgecolor="none", alpha=share)
+                )
+                axes.text(column, row, f"{100 * share:.0f} %", color=INK, fontsize=7.5, ha="center", va="center")
+        axes.set_xticks(range(len(parts)), [printable(part) for part in parts], color=INK)
+        axes.set_yticks(range(len(chosen.decisions)), [printable(d) for d in chosen.decisions], color=INK, fontsize=8)
+        axes.set_xlim(-0.5, max(len(parts), 1) - 0.5)
+        axes.set_ylim(len(chosen.decisions) - 0.5, -0.5)
+        axes.grid(visible=False)
+        axes.set_xlabel("ads that a user saw on the day")
     return drawn.svg
 
 

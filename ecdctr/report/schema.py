@@ -8,7 +8,16 @@ import datetime as dt
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    model_validator,
+)
 
 LEVELS = ("tpm", "cpm", "actr")
 STAGES = ("prepare", "tpm", "cpm", "actr", "evaluate", "total")
@@ -172,6 +181,32 @@ class CalibrationPoint(Part):
     weight: Amount | None = None
 
 
+class PolicyShares(Part):
+    """Rows of users of one activity, and for each decision the share of them that was sent the tuned way."""
+
+    rows: Count
+    tuned: list[Annotated[float, Field(ge=0, le=1)]]
+
+
+class Policies(Part):
+    """What an arm's policies chose on the walked days.
+
+    Attributes:
+        decisions: Names in order: fields as `field.NAME`, then layers as `layer.NAME`.
+        by_activity: By how many ads a user saw on the scored day.
+    """
+
+    decisions: list[str]
+    by_activity: dict[str, PolicyShares]
+
+    @model_validator(mode="after")
+    def _one_share_each(self) -> "Policies":
+        wrong = [name for name, part in self.by_activity.items() if len(part.tuned) != len(self.decisions)]
+        if wrong:
+            raise ValueError(f"parts {wrong} have not one share for each of the {len(self.decisions)} decisions")
+        return self
+
+
 class Report(Part):
     """`runs/NAME/report.json`.
 
@@ -185,6 +220,7 @@ class Report(Part):
         calibration: By arm.
         by_activity: By arm, then by ads that a user saw in the walk.
         cold_users: By arm, then "cold" (no ad before) and "warm".
+        policies: By arm, for arms whose policies choose between frozen and tuned parts.
         constants: What needs no model: popularity_auc, constant_auc.
     """
 
@@ -208,6 +244,7 @@ class Report(Part):
     calibration: dict[str, list[CalibrationPoint]] = {}
     by_activity: dict[str, dict[str, Metrics]] = {}
     cold_users: dict[str, dict[str, Metrics]] = {}
+    policies: dict[str, Policies] = {}
     constants: dict[str, Metric] = {}
 
     def tree(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
+from ecdctr.artifacts.files import link_or_copy
 from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.data.batch import Batch
@@ -22,12 +23,15 @@ from ecdctr.distributed.collective import Collective
 from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import IntegrityError
 from ecdctr.models.base import CTRModel
+from ecdctr.models.full import FullModel
 from ecdctr.models.registry import build
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
 from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
-from ecdctr.transfer.parameter_map import warm_start
+from ecdctr.transfer.autoft import AutoFT
+from ecdctr.transfer.fine_tuning import fine_tune, load_frozen, start_from
+from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
 logger = logging.getLogger(__name__)
@@ -35,6 +39,9 @@ logger = logging.getLogger(__name__)
 NETWORK = "network.safetensors"
 TABLES = "tables.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+FROZEN_NETWORK = "frozen_network.safetensors"
+FROZEN_TABLES = "frozen_tables.safetensors"
+"""The tables of the CPM version that the frozen twin is: the same file under a second name where the disk allows."""
 
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
@@ -67,7 +74,12 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
     if task.score is not None and task.score_dir is not None:
         since = time.perf_counter()
         batches = _batches(task, collective, task.score, epoch=0, shuffle=False, batch_size=8192, names=True)
-        write_predictions(model, batches, Path(task.score_dir), collective)
+        if isinstance(model, AutoFT):
+            statistics = PolicyStatistics(model)
+            write_predictions(model, batches, Path(task.score_dir), collective, statistics.add)
+            record["policies"] = statistics.gather(collective)
+        else:
+            write_predictions(model, batches, Path(task.score_dir), collective)
         record["score_seconds"] = time.perf_counter() - since
     # Linux counts the peak resident set in KiB.
     record["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -89,6 +101,9 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
         seed=task.seed,
         **task.options,
     )
+    if task.fine_tune is not None:
+        assert isinstance(model, FullModel)
+        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed)
     model.attach(collective)
     return model
 
@@ -101,7 +116,7 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         model.shift_logits(log_odds)
     elif task.start.kind == "warm":
         network, tables = _load_state(Path(task.start.artifact or ""))
-        report = warm_start(model, network, tables, task.start.batch_norm)
+        report = start_from(model, network, tables, task.start.batch_norm)
         if task.start.log_odds is not None:
             model.shift_logits(log_odds - task.start.log_odds)
         moved = {
@@ -125,6 +140,8 @@ def _load_parameters(model: CTRModel, folder: Path) -> None:
     model.load_network_state(network)
     for name, table in tables.items():
         model.tables.load_table(name, table)
+    if isinstance(model, AutoFT):
+        load_frozen(model, load_file(folder / FROZEN_NETWORK), load_file(folder / FROZEN_TABLES))
 
 
 def _plan(task: LevelTask, files: Files, epoch: int, shuffle: bool) -> LanePlan:
@@ -237,12 +254,25 @@ def _publish(
             save_file({name: tensor.contiguous() for name, tensor in network.items()}, folder / NETWORK)
             save_file({name: tensor.contiguous() for name, tensor in tables.items()}, folder / TABLES)
             save_file({name: t.contiguous() for name, t in trainer.optimizer_state().items()}, folder / OPTIMIZER)
+            if isinstance(model, AutoFT):
+                _save_frozen(model, task, folder)
             for entity, present in seen.items():
                 np.save(folder / f"{entity}.npy", tables[_vocabulary(task, entity)].numpy())
                 np.save(folder / f"{entity}_present.npy", present)
         CheckpointFolder(Path(task.checkpoints), task.digest()).remove()
     collective.barrier()
     return record
+
+
+def _save_frozen(model: AutoFT, task: LevelTask, folder: Path) -> None:
+    """What the frozen twin needs to be made again, so that a version scores without its parents.
+
+    Its tables are those of CPM, and what the vocabularies gained since follows from the seed: nothing is stored twice.
+    """
+    parent = Path(task.start.artifact or "")
+    network = {name: tensor.contiguous() for name, tensor in model.frozen.network_state().items()}
+    save_file(network, folder / FROZEN_NETWORK)
+    link_or_copy(parent / (TABLES if task.start.kind == "warm" else FROZEN_TABLES), folder / FROZEN_TABLES)
 
 
 def _vocabulary(task: LevelTask, entity: str) -> str:

@@ -1,6 +1,6 @@
 """Score batches on every rank and write what each rank has scored."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,13 @@ SCHEMA = pa.schema(
 )
 
 
-def write_predictions(model: CTRModel, batches: Iterable[Batch], folder: Path, collective: Collective) -> None:
+def write_predictions(
+    model: CTRModel,
+    batches: Iterable[Batch],
+    folder: Path,
+    collective: Collective,
+    scored: Callable[[Batch], None] = lambda batch: None,
+) -> None:
     """Write one Parquet file of click probabilities per rank, below `folder`.
 
     Args:
@@ -32,9 +38,13 @@ def write_predictions(model: CTRModel, batches: Iterable[Batch], folder: Path, c
         batches: This rank's rows, with their event and user ids.
         folder: Gets `rank-R/scores.parquet`; an earlier one of the same rank is replaced.
         collective: The ranks; all have written when this returns.
+        scored: Told of each batch right after the model has scored it.
     """
     model.eval()
-    tables = [_score(model, batch) for batch in batches]
+    tables = []
+    for batch in batches:
+        tables.append(_score(model, batch))
+        scored(batch)
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     with new_folder(folder / f"rank-{collective.rank}") as target:
         pq.write_table(table, target / "scores.parquet")

@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from ecdctr.config.schema import BatchNormStart, SnapshotLookup, TrainingConfig
+from pydantic import model_validator
+
+from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
 
@@ -34,6 +36,13 @@ class Start(Settings):
     batch_norm: BatchNormStart = "keep"
     log_odds: float | None = None
     """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
+
+
+class FineTune(Settings):
+    """How a model learns from its pre-trained twin."""
+
+    kind: FineTuning
+    settings: AutoftConfig
 
 
 class Snapshot(Settings):
@@ -79,11 +88,19 @@ class LevelTask(Settings):
     start: Start
     train: Files
     history: History | None = None
+    fine_tune: FineTune | None = None
+    """None: every parameter is trained."""
     export_snapshot: bool = False
     score: Files | None = None
     score_dir: str | None = None
     store: str
     checkpoints: str
+
+    @model_validator(mode="after")
+    def _has_a_twin(self) -> "LevelTask":
+        if self.fine_tune is not None and self.start.kind == "scratch":
+            raise ValueError(f"fine_tune ({self.fine_tune.kind}) asks for a parent to start from, not for 'scratch'")
+        return self
 
     def feature_set(self) -> FeatureSet:
         """The sample contract of the task."""

@@ -114,8 +114,10 @@ class Trainer:
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
         logits = self.model(batch)
         loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
+        penalty = self.model.penalty()
         clock.lap("forward")
-        loss.backward()
+        # What is reported stays the log loss: the penalty is learned from, and not told.
+        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
         buffer = self.flat.gather()
         self.flat.scalars[LOSS] = loss.detach()
         self.flat.scalars[WEIGHT] = batch.weight.sum()

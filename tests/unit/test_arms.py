@@ -33,6 +33,18 @@ def test_arms_that_differ_after_pre_training_alone_share_one_cpm():
     assert twin("finetune") == twin("ecdctr_no_tpm") == twin("target_only")
 
 
+def test_ways_of_fine_tuning_share_the_cpm_of_their_kind():
+    plain = {twin(name) for name in ("autoft", "autoft_field", "autoft_layer", "autoft_random", "finetune")}
+    assert len(plain) == 1
+    assert twin("ecdctr_autoft") == twin("ecdctr")
+    named = {name: arm.policy for name, arm in ARMS.items() if arm.policy is not None}
+    assert named == {
+        "finetune": "full", "autoft": "autoft", "autoft_field": "autoft_field", "autoft_layer": "autoft_layer",
+        "autoft_random": "autoft_random", "ecdctr_autoft": "autoft",
+    }  # fmt: skip
+    assert all(arm.pretrained for arm in ARMS.values() if arm.policy is not None)
+
+
 def test_arms_whose_cpm_reads_otherwise_have_their_own():
     names = (
         "ecdctr", "ecdctr_no_tpm", "ecdctr_snapshots_1", "ecdctr_snapshots_2", "ecdctr_pool_mean", "ecdctr_pool_concat",
