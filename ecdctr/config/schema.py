@@ -10,12 +10,13 @@ from pydantic import AfterValidator, Field, model_validator
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import SequenceFeature, VocabularyConfig
+from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
 ArmName = Literal["ecdctr", "ecdctr_no_tpm", "finetune", "target_only"]
 
 
-_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
+_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "maintenance", "quality", "hooks"}
 
 
 def _digest(tree: object) -> str:
@@ -185,6 +186,10 @@ class Config(Settings):
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
     spark: SparkConfig = SparkConfig()
+    quality: QualityConfig = QualityConfig()
+    maintenance: MaintenanceConfig = MaintenanceConfig()
+    hooks: list[HookConfig] = Field(default_factory=list)
+    """What is called at the steps of a job, in this order."""
 
     @property
     def warehouse_dir(self) -> Path:
