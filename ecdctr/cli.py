@@ -176,7 +176,10 @@ def prepare(
 
         settings = _config(config, overrides)
         with workspace(settings) as opened:
-            return prepare_tables(opened, _day(until, "--until"))
+            done = prepare_tables(opened, _day(until, "--until"))
+        if not (done["days"] or done["changed"] or done["quarantined"]):
+            raise AlreadyDone(f"all days before {done['until']} are prepared, and the logs say nothing new of them")
+        return done
 
     _run("prepare", as_json, action, _lines)
 
@@ -376,6 +379,49 @@ def tables_show(
             return show_table(opened, name)
 
     _run("tables show", as_json, action, lambda result: _table(result["columns"]))
+
+
+@tables.command("vacuum")
+def tables_vacuum(
+    yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove the files; by default only say which.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Remove files that no live model, running job or recent version needs; says first what it would remove.
+
+    Example: `ecdctr tables vacuum --config conf/datasets/kuairand.yml --yes`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.maintain import vacuum
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(_config(config, overrides)) as opened:
+            return vacuum(opened, remove=yes)
+
+    def shown(result: dict[str, Any]) -> str:
+        last = "removed" if result["removed"] else "nothing is removed yet; --yes removes these files"
+        return f"{_table(result['tables'])}\n{result['live_models']} live models; {last}"
+
+    _run("tables vacuum", as_json, action, shown)
+
+
+@tables.command("compact")
+def tables_compact(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Write the many small files of the ledger, predictions and other small tables together.
+
+    Example: `ecdctr tables compact`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.maintain import compact_tables
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(_config(config, overrides)) as opened:
+            return compact_tables(opened)
+
+    _run("tables compact", as_json, action, lambda result: _table(result["tables"]))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

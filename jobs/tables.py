@@ -1,4 +1,4 @@
-"""`spark-submit jobs/tables.py list|show …`: the same options as `ecdctr tables`."""
+"""`spark-submit jobs/tables.py list|show|vacuum|compact …`: the same options as `ecdctr tables`."""
 
 import sys
 

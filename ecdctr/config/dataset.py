@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ecdctr.config.durations import DaysOrZero, Seconds
 from ecdctr.config.features import FeatureSpec
 from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
@@ -46,8 +47,8 @@ class Columns(Settings):
     item: str
     """What was shown: content or ad."""
     time: TimeColumn
-    label: str
-    """Clicked or not: 0 and 1, or false and true."""
+    label: str | None = None
+    """Clicked or not: 0 and 1, or false and true; none where a click log is joined."""
     event_id: list[str] = Field(default_factory=list)
     """One column, or those that together make an impression unique; empty: user, item and time do."""
 
@@ -69,6 +70,32 @@ class SideTable(Settings):
     """Columns to take over."""
 
 
+class ClickColumns(Settings):
+    """Which columns of a click log lead to the impression."""
+
+    user: str
+    """Who clicked."""
+    item: str
+    """What was clicked."""
+    time: TimeColumn
+    event_id: str | None = None
+    """Column with the event id of the impression; without it a click belongs to the latest impression of its user and
+    item."""
+
+
+class Clicks(Settings):
+    """A log of clicks that labels the impressions."""
+
+    path: str
+    """File or folder."""
+    format: Literal["delta", "parquet", "csv"] = "parquet"
+    """How it is stored."""
+    columns: ClickColumns
+    window: Seconds = 3600
+    """A click counts less than this long after its impression (`30m`, `1h`, `1d`); only impressions that are older than
+    this at the logical date have a label yet."""
+
+
 class Source(Settings):
     """One domain's log: a folder or file, or a filter on a table that both domains share."""
 
@@ -81,6 +108,7 @@ class Source(Settings):
     columns: Columns | None = None
     """Only where this domain's names differ from `dataset.columns`."""
     side_tables: list[SideTable] = Field(default_factory=list)
+    clicks: Clicks | None = None
 
 
 class DatasetConfig(Settings):
@@ -95,6 +123,8 @@ class DatasetConfig(Settings):
     """Offset from UTC of the clock whose midnight begins an `event_date`."""
     drop_bad_rows: bool = False
     """False: a row that breaks the input contract fails the day. True: it goes to `quarantine`, the rest goes on."""
+    late_window: DaysOrZero = 0
+    """Days that stay open for late rows (`2d`). A new token's id comes this much later: ids are given for closed days alone."""
     simulator: WorldConfig | None = None
     """Where given, `run` makes the logs with the simulator before it reads them."""
     features: list[FeatureSpec] = Field(default_factory=list)
@@ -102,6 +132,19 @@ class DatasetConfig(Settings):
     def columns_of(self, source: Source) -> Columns:
         """The column names in force for one source."""
         return source.columns or self.columns
+
+    @model_validator(mode="after")
+    def _labels_come_from_one_place(self) -> "DatasetConfig":
+        for name, source in (("natural", self.natural), ("ads", self.ads)):
+            label = self.columns_of(source).label
+            if (label is None) == (source.clicks is None):
+                raise ValueError(f"{name}: labels come from either 'columns.label' or 'clicks', one of the two")
+            if source.clicks is not None and source.clicks.window > self.late_window * 86_400:
+                raise ValueError(
+                    f"{name}: impressions of a day's last hours get their labels after midnight; late_window must be at "
+                    f"least as long as clicks.window ({source.clicks.window} s)"
+                )
+        return self
 
     @model_validator(mode="after")
     def _feature_names_are_unique(self) -> "DatasetConfig":

@@ -1,4 +1,4 @@
-"""Whole days written as people write them: ``30d``, ``4w``."""
+"""Lengths of time written as people write them: ``30d``, ``4w``, ``1h``."""
 
 import re
 from typing import Annotated
@@ -28,5 +28,23 @@ def parse_days(value: object) -> object:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def parse_seconds(value: object) -> object:
+    """Turn ``"90s"``, ``"30m"``, ``"1h"`` or ``"2d"`` into seconds; a number is seconds already.
+
+    Raises:
+        ValueError: Text of another form.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+)\s*([smhd])\s*", value)
+    if not found:
+        raise ValueError(f"{value!r} is not a length of time; write for example '30m', '1h' or '2d'")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+
+
 Days = Annotated[int, BeforeValidator(parse_days), Field(ge=1)]
 """A length of time in whole days, at least one."""
+DaysOrZero = Annotated[int, BeforeValidator(parse_days), Field(ge=0)]
+"""A length of time in whole days; 0 where there is to be none."""
+Seconds = Annotated[int, BeforeValidator(parse_seconds), Field(ge=1)]
+"""A length of time in seconds, at least one."""

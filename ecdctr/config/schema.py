@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import SequenceFeature, VocabularyConfig
+from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
 ArmName = Literal[
@@ -40,7 +41,7 @@ PoolingMode = Literal["attention", "mean", "last", "concat"]
 
 FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
-_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds"}
+_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "maintenance", "quality", "hooks"}
 
 # By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
@@ -263,6 +264,10 @@ class Config(Settings):
     transfer: TransferConfig = TransferConfig()
     holdout: HoldoutConfig | None = None
     spark: SparkConfig = SparkConfig()
+    quality: QualityConfig = QualityConfig()
+    maintenance: MaintenanceConfig = MaintenanceConfig()
+    hooks: list[HookConfig] = Field(default_factory=list)
+    """What is called at the steps of a job, in this order."""
 
     @property
     def warehouse_dir(self) -> Path:

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -11,7 +13,8 @@ from pyspark.sql import types as T
 
 from ecdctr.config.dataset import Columns, DatasetConfig
 from ecdctr.etl import clock
-from ecdctr.etl.source import KEYS_SHOWN, column, open_source, reading
+from ecdctr.etl.attribution import labelled
+from ecdctr.etl.source import FILE, KEYS_SHOWN, column, id_text, open_source, reading
 from ecdctr.etl.tokens import SEPARATOR
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import log_columns
@@ -24,29 +27,113 @@ ROWS_PER_FILE = 2_000_000
 _FIXED = {spec.name for spec in TABLES["natural_impressions"].columns}
 
 
-@dataclass
+@dataclass(frozen=True)
+class Fact:
+    """What one file of a log holds of one day; a row of the table `intake`.
+
+    Attributes:
+        file: The file.
+        stamp: Its size and time when it was looked through.
+        reason: The check that these rows fail; None for good rows.
+        event_date: Their day; None where the time cannot be read.
+        rows: How many rows.
+        digest: Sum over 32-bit hashes of the rows: the same rows give the same sum in any order and any files.
+        clicks: How many of them are clicked.
+        nulls: Missing values by column.
+    """
+
+    file: str
+    stamp: str
+    reason: str | None
+    event_date: dt.date | None
+    rows: int
+    digest: int
+    clicks: int
+    nulls: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Day:
+    """All good rows of one day, over all files."""
+
+    rows: int = 0
+    digest: int = 0
+
+    def __add__(self, fact: Fact) -> "Day":
+        return Day(self.rows + fact.rows, self.digest + fact.digest)
+
+
+def days_of(facts: Iterable[Fact]) -> dict[dt.date, Day]:
+    """Good rows by day."""
+    days: dict[dt.date, Day] = {}
+    for fact in facts:
+        if fact.reason is None and fact.event_date is not None:
+            days[fact.event_date] = days.get(fact.event_date, Day()) + fact
+    return days
+
+
+@dataclass(frozen=True)
 class Ingest:
     """One domain's log, typed and looked through; nothing is written yet.
 
     Attributes:
         domain: natural or ad.
-        frame: Impressions with `_reason` (null: good), `_keys` and `_row`.
-        rows: Good rows of each day.
-        bad: Rows by reason and day; the day is None where the time cannot be read.
+        frame: Impressions with `_reason` (null: good), `_keys`, `_row` and the file that they come from.
+        facts: What the files hold.
+        fresh: Files that were not looked through before.
     """
 
     domain: str
     frame: DataFrame
-    rows: dict[dt.date, int] = field(default_factory=dict)
-    bad: dict[tuple[str, dt.date | None], int] = field(default_factory=dict)
+    facts: tuple[Fact, ...]
+    fresh: frozenset[str]
+
+    @cached_property
+    def days(self) -> dict[dt.date, Day]:
+        """Good rows by day."""
+        return days_of(self.facts)
+
+    @property
+    def rows(self) -> dict[dt.date, int]:
+        """Number of good rows by day."""
+        return {day: found.rows for day, found in self.days.items()}
+
+    @property
+    def bad(self) -> dict[tuple[str, dt.date | None], int]:
+        """Rows by reason and day; the day is None where the time cannot be read."""
+        counts: dict[tuple[str, dt.date | None], int] = {}
+        for fact in self.facts:
+            if fact.reason is not None:
+                counts[fact.reason, fact.event_date] = counts.get((fact.reason, fact.event_date), 0) + fact.rows
+        return counts
 
     def bad_in(self, since: dt.date | None, until: dt.date) -> int:
         """Bad rows of the days `[since, until)`, and those without a day."""
         return sum(count for (_, day), count in self.bad.items() if _within(day, since, until))
 
+    def fresh_bad(self, until: dt.date) -> bool:
+        """Whether a file that was not seen before has bad rows of days before `until`."""
+        return any(
+            fact.reason and fact.file in self.fresh and _within(fact.event_date, None, until) for fact in self.facts
+        )
+
     def largest_day(self) -> int:
         """Rows of the day with the most."""
         return max(self.rows.values(), default=0)
+
+    def without(self, days: Iterable[dt.date]) -> "Ingest":
+        """The same log less some days."""
+        left_out = list(days)
+        frame = self.frame.where(~F.col("event_date").isin(left_out) | F.col("event_date").isNull())
+        facts = tuple(fact for fact in self.facts if fact.event_date not in left_out)
+        return Ingest(self.domain, frame, facts, self.fresh)
+
+    def only(self, files: Iterable[str]) -> DataFrame:
+        """The frame's rows that come from some of its files."""
+        wanted = set(files)
+        if wanted >= {fact.file for fact in self.facts}:
+            return self.frame
+        return self.frame.where(F.col(FILE).isin(sorted(wanted)))
 
 
 def extra_columns(dataset: DatasetConfig) -> list[Column]:
@@ -59,8 +146,14 @@ def extra_columns(dataset: DatasetConfig) -> list[Column]:
     ]
 
 
-def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str) -> Ingest:
-    """Type the log of a domain and count good and bad rows by day, in one pass over the columns that decide it.
+def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known: Sequence[Fact] = ()) -> Ingest:
+    """Type the log of a domain and see what each file holds of each day, in one pass over those not seen before.
+
+    Args:
+        spark: The session.
+        dataset: The data set's configuration.
+        domain: natural or ad.
+        known: What earlier calls have found; files that are as they were then are not read again.
 
     Raises:
         InputError: The log does not fit the mapping, or has no row.
@@ -68,18 +161,48 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str) -> In
     key = SOURCE_KEYS[domain]
     source = getattr(dataset, key)
     log = open_source(spark, dataset, key)
-    found = Ingest(domain, _typed(log, dataset, dataset.columns_of(source), f"dataset.{key}"))
-    with reading(f"dataset.{key}", source.path):
-        counts = found.frame.groupBy("_reason", "event_date").count().collect()
-    for row in counts:
-        if row["_reason"] is None:
-            found.rows[row["event_date"]] = row["count"]
-        else:
-            found.bad[row["_reason"], row["event_date"]] = row["count"]
-    if not counts:
+    frame = _typed(log.frame, dataset, dataset.columns_of(source), f"dataset.{key}")
+    same = [fact for fact in known if log.stamps.get(fact.file) == fact.stamp]
+    fresh = log.stamps.keys() - {fact.file for fact in same}
+    found = Ingest(domain, frame, tuple(same), frozenset(fresh))
+    if fresh:
+        unseen = frame.where(F.col(FILE).isin(sorted(fresh))) if same else frame
+        with reading(f"dataset.{key}", source.path):
+            facts = [fact for fact in _facts(unseen, log.stamps) if fact.file in fresh]
+        found = Ingest(domain, frame, (*same, *facts), frozenset(fresh))
+    if not found.facts:
         condition = f" where {source.where}" if source.where else ""
         raise InputError(f"dataset.{key}: {source.path}{condition} has no rows", hint="check path and condition")
     return found
+
+
+def _facts(frame: DataFrame, stamps: dict[str, str]) -> list[Fact]:
+    values = [name for name in frame.columns if not name.startswith("_")]
+    flags = [column(name).isNull() for name in values]
+    # Hashing skips nulls: without the flags, a value that moves to the next column would not be seen.
+    digest = F.shiftrightunsigned(F.xxhash64(*(column(name) for name in values), *flags), 32)
+    nulls = F.create_map(
+        *(x for name, flag in zip(values, flags, strict=True) for x in (F.lit(name), F.count_if(flag)))
+    )
+    grouped = frame.groupBy(FILE, "_reason", "event_date").agg(
+        F.count("*").alias("rows"),
+        F.sum(digest).alias("digest"),
+        F.count_if(F.col("label") == 1).alias("clicks"),
+        nulls.alias("nulls"),
+    )
+    return [
+        Fact(
+            file=row[FILE],
+            stamp=stamps.get(row[FILE], ""),
+            reason=row["_reason"],
+            event_date=row["event_date"],
+            rows=row["rows"],
+            digest=row["digest"],
+            clicks=row["clicks"],
+            nulls={name: count for name, count in row["nulls"].items() if count},
+        )
+        for row in grouped.collect()
+    ]
 
 
 def refuse_bad_rows(found: Ingest, since: dt.date | None, until: dt.date) -> None:
@@ -104,45 +227,85 @@ def refuse_bad_rows(found: Ingest, since: dt.date | None, until: dt.date) -> Non
     )
 
 
+LATE = "late"
+"""Reason of rows whose day was closed before they came."""
+
+
+def late_rows(found: Ingest, days: Sequence[dt.date], known: DataFrame) -> DataFrame:
+    """Good rows of closed days whose events no day has, as rows of the `quarantine` table.
+
+    Args:
+        found: The log.
+        days: Closed days of which the log holds something new.
+        known: All impressions of the domain.
+    """
+    files = {fact.file for fact in found.facts if fact.event_date in set(days)}
+    good = found.only(files).where(F.col("_reason").isNull() & F.col("event_date").isin(list(days)))
+    late = good.join(known.select("event_id"), "event_id", "left_anti")
+    return _as_quarantined(late.withColumn("_reason", F.lit(LATE)), found.domain)
+
+
+def rows_of_day(found: Ingest, day: dt.date, reason: str) -> DataFrame:
+    """All good rows of a day as rows of the `quarantine` table."""
+    files = {fact.file for fact in found.facts if fact.event_date == day}
+    good = found.only(files).where(F.col("_reason").isNull() & (F.col("event_date") == F.lit(day)))
+    return _as_quarantined(good.withColumn("_reason", F.lit(reason)), found.domain)
+
+
 def quarantined(found: Ingest, since: dt.date | None, until: dt.date) -> DataFrame:
-    """Bad rows of the days as rows of the `quarantine` table, each once."""
-    identity = F.concat_ws(SEPARATOR, F.lit(found.domain), "_reason", "_row")
-    return (
-        _bad_rows(found, since, until)
-        .select(
-            F.sha2(identity, 256).alias("row_id"),
-            F.lit(found.domain).alias("domain"),
-            F.col("_reason").alias("reason"),
-            F.col("_row").alias("row"),
-            "event_date",
-            F.current_timestamp().alias("found_at"),
-        )
-        .dropDuplicates(["row_id"])
-    )
+    """Bad rows as rows of the `quarantine` table: those of the days, those without a day, those of files not seen before."""
+    files = {
+        fact.file
+        for fact in found.facts
+        if fact.reason is not None and (fact.file in found.fresh or _within(fact.event_date, since, until))
+    }
+    day = F.col("event_date")
+    bad = found.only(files).where(F.col("_reason").isNotNull() & (day.isNull() | (day < F.lit(until))))
+    return _as_quarantined(bad, found.domain)
 
 
-def impressions(found: Ingest, since: dt.date, until: dt.date, earlier: DataFrame | None) -> DataFrame:
-    """Good rows of the days `[since, until)`, each event once, laid out by day.
+def _as_quarantined(rows: DataFrame, domain: str) -> DataFrame:
+    identity = F.concat_ws(SEPARATOR, F.lit(domain), "_reason", "_row")
+    return rows.select(
+        F.sha2(identity, 256).alias("row_id"),
+        F.lit(domain).alias("domain"),
+        F.col("_reason").alias("reason"),
+        F.col("_row").alias("row"),
+        "event_date",
+        F.current_timestamp().alias("found_at"),
+    ).dropDuplicates(["row_id"])
+
+
+def impressions(
+    found: Ingest, dataset: DatasetConfig, since: dt.date, until: dt.date, earlier: DataFrame | None
+) -> DataFrame:
+    """Good rows of the days `[since, until)`, each event once and labelled, laid out by day.
 
     Of rows with one event id the earliest is kept; at the same moment the clicked one; then the smallest by the
     values of the other columns in their order. What a day keeps never depends on a later one.
 
     Args:
         found: The log.
+        dataset: The data set's configuration.
         since: First day.
-        until: The day after the last.
+        until: The day after the last; where clicks are joined, labels that are not mature by then are left out.
         earlier: Impressions of earlier days whose events must not come again; None where that is impossible.
     """
-    good = found.frame.where(
-        F.col("_reason").isNull() & F.col("event_date").between(since, until - dt.timedelta(days=1))
-    )
-    good = good.drop("_reason", "_keys", "_row")
+    files = {fact.file for fact in found.facts if fact.event_date and since <= fact.event_date < until}
+    last = until - dt.timedelta(days=1)
+    good = found.only(files).where(F.col("_reason").isNull() & F.col("event_date").between(since, last))
+    good = good.drop("_reason", "_keys", "_row", FILE)
     others = [name for name in good.columns if name not in ("event_id", "event_time", "label", "event_date")]
     order = [F.col("event_time"), F.col("label").desc(), *(column(name) for name in others)]
     place = F.row_number().over(Window.partitionBy("event_id").orderBy(*order))
     once = good.withColumn("_place", place).where("_place = 1").drop("_place")
     if earlier is not None:
         once = once.join(earlier.select("event_id"), "event_id", "left_anti")
+    key = SOURCE_KEYS[found.domain]
+    clicks = getattr(dataset, key).clicks
+    if clicks is not None:
+        offset = clock.offset_micros(dataset.day_boundary)
+        once = labelled(once, once.sparkSession, clicks, offset, until, f"dataset.{key}.clicks")
     slot = F.pmod(F.xxhash64("event_id"), F.lit(1 + found.largest_day() // ROWS_PER_FILE))
     return once.repartition("event_date", slot).sortWithinPartitions("event_date")
 
@@ -164,24 +327,25 @@ def _typed(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: str)
     micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")
     out = {
         "event_id": _event_id(log, columns, where),
-        "user_id": _text(log, columns.user, where),
-        "item_id": _text(log, columns.item, where),
+        "user_id": id_text(log, columns.user, where),
+        "item_id": id_text(log, columns.item, where),
         "_micros": micros,
-        "label": _label(log, columns.label, where),
+        "label": F.lit(None).cast("int") if columns.label is None else _label(log, columns.label, where),
     }
     checks += [
         (f"time ({columns.time.column}) is missing or unreadable", F.col("_micros").isNull()),
         (f"user ({columns.user}) is missing", F.col("user_id").isNull()),
         (f"item ({columns.item}) is missing", F.col("item_id").isNull()),
         (f"event id ({', '.join(columns.identity())}) is missing", F.col("event_id").isNull()),
-        (f"label ({columns.label}) is outside {{0, 1}}", F.col("label").isNull()),
     ]
+    if columns.label is not None:
+        checks.append((f"label ({columns.label}) is outside {{0, 1}}", F.col("label").isNull()))
     unread = []
     for name, kind in log_columns(dataset).items():
         if name in _FIXED:
             _refuse_fixed_name(name, columns, where)
             continue
-        out[name] = _text(log, name, where) if kind == "string" else _number(log, name, where)
+        out[name] = id_text(log, name, where) if kind == "string" else _number(log, name, where)
         if kind == "double" and isinstance(log.schema[name].dataType, T.StringType):
             unread.append((f"{name} is no number", (F.trim(column(name)) != "") & out[name].isNull()))
     flags = [condition.alias(f"_unread_{place}") for place, (_, condition) in enumerate(unread)]
@@ -190,7 +354,8 @@ def _typed(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: str)
         *(value.alias(name) for name, value in out.items()),
         *flags,
         keys.alias("_keys"),
-        F.to_json(F.struct(*(column(name) for name in log.columns))).alias("_row"),
+        F.to_json(F.struct(*(column(name) for name in log.columns if name != FILE))).alias("_row"),
+        FILE,
     )
     checks += [(reason, F.col(f"_unread_{place}")) for place, (reason, _) in enumerate(unread)]
     reason = F.coalesce(*(F.when(condition, F.lit(text)) for text, condition in checks))
@@ -206,28 +371,12 @@ def _typed(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: str)
         reason.alias("_reason"),
         "_keys",
         "_row",
+        FILE,
     )
 
 
 def _shown(name: str) -> Any:
     return F.concat(F.lit(f"{name}="), F.coalesce(column(name).cast("string"), F.lit("null")))
-
-
-def _text(log: DataFrame, name: str, where: str) -> Any:
-    """An id as text, exactly; null where empty.
-
-    Raises:
-        InputError: The type is not one that ids keep their value in.
-    """
-    kind = log.schema[name].dataType
-    whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
-    if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
-        raise InputError(
-            f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
-            hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
-        )
-    text = column(name).cast("string")
-    return F.when(text != "", text)
 
 
 def _number(log: DataFrame, name: str, where: str) -> Any:
@@ -250,7 +399,7 @@ def _label(log: DataFrame, name: str, where: str) -> Any:
 def _event_id(log: DataFrame, columns: Columns, where: str) -> Any:
     """One column as it is; several as the first 128 bits of SHA-256 over their texts."""
     if len(columns.event_id) == 1:
-        return _text(log, columns.event_id[0], where)
+        return id_text(log, columns.event_id[0], where)
     parts = [F.coalesce(column(name).cast("string"), F.lit("")) for name in columns.identity()]
     return F.substring(F.sha2(F.concat_ws(SEPARATOR, *parts), 256), 1, 32)
 

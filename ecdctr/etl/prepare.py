@@ -1,11 +1,16 @@
-"""Raw logs → impressions → vocabulary → samples, for all new days at once.
+"""Raw logs → impressions → vocabulary → samples, for all new and changed days at once.
 
-Each table remembers, in its own transaction log, up to which day it was prepared; a stage that was interrupted is done
-again as a whole, one that was committed is not. Later stages read the tables of earlier ones, never the logs, so that
-they cannot disagree.
+A day is open until the tables reach `late_window` days beyond it. What the log says anew of an open day is taken over, with
+all that depends on it; rows that come for a closed day are put aside. Ids are given for closed days alone, and so never change.
+
+Each table's own log says, in a note beside the last commit, which preparation wrote it; a stage that was interrupted is
+done again as a whole, one that was committed is not. Later stages read the tables of earlier ones, never the logs, so
+that they cannot disagree.
 """
 
+import dataclasses
 import datetime as dt
+import functools
 import hashlib
 import json
 import logging
@@ -14,14 +19,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl import ingest, source, vocabulary
+from ecdctr.etl import ingest, quality, source, vocabulary
+from ecdctr.etl.intake import read_intake, write_intake
+from ecdctr.etl.preparation import Note, Plan, make_plan
 from ecdctr.etl.samples import sample_columns, samples
-from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
+from ecdctr.hooks import NO_HOOKS, DayEvent, Hooks, QualityEvent, QuarantineEvent, TableEvent
+from ecdctr.lake.leases import exclusive
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
 
@@ -30,8 +41,8 @@ logger = logging.getLogger(__name__)
 APPLICATION = "prepare"
 MADE_WITH = "ecdctr.preparation"
 TABLES = (*(f"{d}_impressions" for d in DOMAINS), "quarantine", "vocabulary", *(f"{d}_samples" for d in DOMAINS))
+_LAST = "ad_samples"
 _DAY = dt.timedelta(days=1)
-_EPOCH = dt.date(1970, 1, 1)
 
 
 @dataclass
@@ -39,10 +50,11 @@ class PrepareSummary:
     """What a preparation did.
 
     Attributes:
-        since: First new day; None where nothing was new.
+        since: First day written; None where nothing was new.
         until: The day after the last one that is prepared now.
         days: New days.
-        rows: New samples by domain.
+        changed: Days that were prepared before and written anew.
+        rows: Samples written, by domain.
         quarantined: Rows put aside.
         tokens: Tokens admitted to vocabularies.
         versions: Version of each table now.
@@ -52,6 +64,7 @@ class PrepareSummary:
     since: dt.date | None = None
     until: dt.date | None = None
     days: int = 0
+    changed: int = 0
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DOMAINS, 0))
     quarantined: int = 0
     tokens: int = 0
@@ -59,45 +72,86 @@ class PrepareSummary:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepared_until(lake: Lake, table: str = "ad_samples") -> dt.date | None:
+def note_of(lake: Lake, table: str) -> Note | None:
+    """What the last preparation that wrote a table left there."""
+    text = lake.note(table)
+    return None if text is None else Note.from_json(text)
+
+
+def prepared_until(lake: Lake, table: str = _LAST) -> dt.date | None:
     """The day after the last one that a table was prepared for; by default of the table that is written last."""
-    number = lake.transaction(table, APPLICATION)
-    return None if number is None else _EPOCH + number * _DAY
+    note = note_of(lake, table)
+    return None if note is None else note.until
 
 
-def prepare(spark: SparkSession | Callable[[], SparkSession], config: Config, until: dt.date | None) -> PrepareSummary:
-    """Bring all tables up to the day before `until`.
+def prepare(
+    spark: SparkSession | Callable[[], SparkSession], config: Config, until: dt.date | None, hooks: Hooks = NO_HOOKS
+) -> PrepareSummary:
+    """Bring all tables up to the day before `until`, and open days up to what the logs say by now.
 
     Args:
         spark: The session, or a function that gives one: where the inputs are as they were, none is needed.
         config: The configuration.
         until: First day that is left out; None: all days of the logs.
+        hooks: Told of each step.
 
     Raises:
-        InputError: Logs that do not fit the mapping, or bad rows while these are not to be dropped; nothing is written.
+        InputError: Logs that do not fit the mapping, bad rows while these are not to be dropped, or days that a check
+            refuses; nothing is written.
+        HookError: A hook failed that is to fail its step.
         ConfigError: The tables were prepared with other features, columns or lanes.
+        TemporaryError: Another preparation of this warehouse came between.
     """
-    run = _Preparation(Lake(spark, config.warehouse_dir), config)
-    run.refuse_other_preparation()
-    done = prepared_until(run.lake)
-    unchanged = run.inputs is not None and run.lake.note("ad_samples") == run.inputs
-    if done is not None and ((until is None and unchanged) or (until is not None and until <= done)):
-        logger.info("all days before %s are prepared already", done)
-        return run.finish(None, done)
-    return run.all_stages(until)
+    lake = Lake(spark, config.warehouse_dir)
+    with exclusive(lake.root, APPLICATION):
+        run = _Preparation(lake, config, hooks)
+        run.refuse_other_preparation()
+        if run.is_done(until):
+            logger.info("all days before %s are prepared already", run.done)
+            return run.finish(None, run.done)
+        return run.all_stages(until)
 
 
 class _Preparation:
     """One call of `prepare`."""
 
-    def __init__(self, lake: Lake, config: Config) -> None:
+    def __init__(self, lake: Lake, config: Config, hooks: Hooks) -> None:
         self.lake = lake
+        self.hooks = hooks
         self.config = config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
         self.features: FeatureSet = feature_set(config.dataset, buckets)
         self.inputs = source.fingerprint(config.dataset)
+        self.notes = {name: note for name in TABLES if (note := note_of(lake, name)) is not None}
+        self.number = 1
         self.note: str | None = None
         self.summary = PrepareSummary()
+
+    @property
+    def done(self) -> dt.date | None:
+        """The day after the last one that all tables are prepared for."""
+        last = self.notes.get(_LAST)
+        return None if last is None else last.until
+
+    @property
+    def closed(self) -> dt.date | None:
+        """Days before this one do not change any more: the window has left them, or ids were given by them."""
+        marks = [note.closed for name in ("vocabulary", _LAST) if (note := self.notes.get(name)) and note.closed]
+        return max(marks, default=None)
+
+    @functools.cached_property
+    def broken_off(self) -> Note | None:
+        """The note of a preparation that was begun and not completed."""
+        newest = max(self.notes.values(), key=lambda note: note.number, default=None)
+        completed = self.notes.get(_LAST)
+        return newest if newest and (completed is None or completed.number < newest.number) else None
+
+    def is_done(self, until: dt.date | None) -> bool:
+        """Whether the tables hold all that is asked for, by what their own logs say."""
+        last = self.notes.get(_LAST)
+        if last is None or self.broken_off or self.inputs is None or last.inputs != self.inputs:
+            return False
+        return not last.rest or (until is not None and until <= last.until)
 
     def refuse_other_preparation(self) -> None:
         """Samples of two feature contracts in one table would be unreadable for every model.
@@ -121,46 +175,96 @@ class _Preparation:
         for name in ("description", "simulator"):
             tree["dataset"].pop(name)
         for key in ("natural", "ads"):
-            for part in (tree["dataset"][key], *tree["dataset"][key]["side_tables"]):
-                part.pop("path")
+            part = tree["dataset"][key]
+            for place in (part, *part["side_tables"], part["clicks"] or {}):
+                place.pop("path", None)
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
     def all_stages(self, until: dt.date | None) -> PrepareSummary:
         """Look through both logs, then write table after table."""
-        done = prepared_until(self.lake)
+        dataset = self.config.dataset
         with self._timed("check"):
-            found = {domain: ingest.look_through(self.lake.spark, self.config.dataset, domain) for domain in DOMAINS}
-            days = sorted({day for log in found.values() for day in log.rows})
-            end = until or (days[-1] + _DAY if days else None)
-            new = [day for day in days if (done is None or day >= done) and end is not None and day < end]
-            if not self.config.dataset.drop_bad_rows:
+            known = read_intake(self.lake)
+            found = {
+                domain: ingest.look_through(self.lake.spark, dataset, domain, known.get(domain, ()))
+                for domain in DOMAINS
+            }
+            plan = self._plan(found, known, until)
+            if not dataset.drop_bad_rows:
                 for log in found.values():
-                    ingest.refuse_bad_rows(log, done, end or dt.date.max)
-        if end is None or (not days and done is None):
+                    ingest.refuse_bad_rows(log, self.closed, plan.until)
+        if plan.since is None and self.done is None:
+            days = sorted({day for log in found.values() for day in log.days})
+            raise InputError(
+                f"the logs have no day before {plan.until}; they span {days[0]} to {days[-1]}",
+                hint="choose a later --until",
+            )
+        with self._timed("quality"):
+            outcomes = self._check_quality(found, plan)
+        with self._timed("quarantine"):
+            self._write_quarantine(found, plan, outcomes)
+        if plan.since is None:
+            logger.info("the logs have nothing new of the days before %s", plan.until)
+            write_intake(self.lake, found.values())
+            return self.finish(None, self.done)
+        self._number_and_note(plan, found)
+        for day in sorted({*plan.new, *plan.changed}):
+            self.hooks.fire(DayEvent, day=day, rows={domain: log.rows.get(day, 0) for domain, log in found.items()})
+        with self._timed("impressions"):
+            for domain in DOMAINS:
+                aside = [day for of, day, _ in quality.put_aside(outcomes) if of == domain]
+                log = found[domain].without(aside) if aside else found[domain]
+                self._write_impressions(log, plan.since, plan.until)
+        with self._timed("vocabulary"):
+            self._grow_vocabulary(plan.since, plan.until)
+        for domain in DOMAINS:
+            with self._timed(f"{domain}_samples"):
+                self._write_samples(domain, plan.since, plan.until)
+        quality.write_outcomes(self.lake, outcomes, (APPLICATION, self.number))
+        write_intake(self.lake, found.values())
+        self.summary.days, self.summary.changed = len(plan.new), len(plan.changed)
+        return self.finish(plan.since, plan.until)
+
+    def _plan(
+        self, found: dict[str, ingest.Ingest], known: dict[str, tuple[ingest.Fact, ...]], until: dt.date | None
+    ) -> Plan:
+        dataset = self.config.dataset
+        joined = frozenset(d for d in DOMAINS if getattr(dataset, ingest.SOURCE_KEYS[d]).clicks is not None)
+        plan = make_plan(found, known, done=self.done, closed=self.closed, until=until, joined=joined)
+        if plan is None:
             raise InputError(
                 "the logs have no good row", hint="look into the quarantine reasons with drop_bad_rows: false"
             )
-        if not new and done is None:
-            raise InputError(
-                f"the logs have no day before {end}; they span {days[0]} to {days[-1]}", hint="choose a later --until"
-            )
-        if not new:
-            logger.info("the logs have no day from %s to %s", done, end - _DAY)
-            return self.finish(None, done)
-        self.note = self.inputs if end > days[-1] else None
-        with self._timed("impressions"):
-            for domain in DOMAINS:
-                self._write_impressions(found[domain], new[0], end)
-        if self.config.dataset.drop_bad_rows:
-            with self._timed("quarantine"):
-                self._write_quarantine(found, done, end)
-        with self._timed("vocabulary"):
-            self._grow_vocabulary(new[0], end)
-        for domain in DOMAINS:
-            with self._timed(f"{domain}_samples"):
-                self._write_samples(domain, new[0], end)
-        self.summary.days = len(new)
-        return self.finish(new[0], end)
+        if self.broken_off is not None:
+            plan = dataclasses.replace(plan, since=min(plan.since or self.broken_off.since, self.broken_off.since))
+        if plan.changed:
+            logger.info("the logs say something new of %s", ", ".join(map(str, plan.changed)))
+        return plan
+
+    def _check_quality(self, found: dict[str, ingest.Ingest], plan: Plan) -> list[quality.Outcome]:
+        days = sorted({*plan.new, *plan.changed})
+        if not days:
+            return []
+        outcomes = quality.examine(self.lake, self.config, found, days, plan.new)
+        for outcome in outcomes:
+            if outcome.outcome not in ("ok", "no_history"):
+                logger.warning("%s", outcome)
+        quality.refuse(found, outcomes)
+        self.hooks.fire(QualityEvent, outcomes=tuple(dataclasses.asdict(outcome) for outcome in outcomes))
+        return outcomes
+
+    def _number_and_note(self, plan: Plan, found: dict[str, ingest.Ingest]) -> None:
+        """Go on with a preparation that was broken off, if it is this one; else take the next number."""
+        assert plan.since is not None
+        digest = plan.digest(found.values())
+        newest = max((note.number for note in self.notes.values()), default=0)
+        goes_on = self.broken_off is not None and self.broken_off.plan == digest
+        self.number = newest if goes_on else newest + 1
+        closed = plan.until - self.config.dataset.late_window * _DAY
+        if self.closed is not None:
+            closed = max(closed, self.closed)
+        note = Note(self.number, plan.since, plan.until, closed, digest, self.inputs, plan.rest)
+        self.note = note.to_json()
 
     def finish(self, since: dt.date | None, until: dt.date | None) -> PrepareSummary:
         """Complete the summary."""
@@ -175,43 +279,90 @@ class _Preparation:
         key = ingest.SOURCE_KEYS[found.domain]
         log = getattr(self.config.dataset, key)
         columns = self.config.dataset.columns_of(log)
+        before = self.notes.get(name)
+        if before is not None and self.closed is not None:
+            since = max(since, min(self.closed, before.until))
+        if since >= until:
+            return
         earlier = None
         # Where the time is part of the identity, an event of another day is another event.
-        if columns.time.column not in columns.identity() and prepared_until(self.lake, name) is not None:
+        if columns.time.column not in columns.identity() and before is not None:
             earlier = self.lake.read(name).where(F.col("event_date") < F.lit(since))
         with source.reading(f"dataset.{key}", log.path):
-            self._replace(name, ingest.impressions(found, since, until, earlier), since, until)
+            rows = ingest.impressions(found, self.config.dataset, since, until, earlier)
+            gone = [day for day in self._days(name) if since <= day < until and day not in found.days]
+            if gone:
+                logger.warning("%s: the log has no rows of %s any more; they stay", name, ", ".join(map(str, gone)))
+                rows = rows.unionByName(self.lake.read(name).where(F.col("event_date").isin(gone)))
+            self._replace(name, rows, since, until, ())
         kept = self.lake.pin(name, since, until).rows
         given = sum(count for day, count in found.rows.items() if since <= day < until)
         if kept < given:
-            logger.info("%s: %s duplicates left out", name, f"{given - kept:,}")
+            logger.info("%s: %s duplicates and immature labels left out", name, f"{given - kept:,}")
 
-    def _write_quarantine(self, found: dict[str, ingest.Ingest], since: dt.date | None, until: dt.date) -> None:
-        self.lake.create("quarantine")
-        bad = [log for log in found.values() if log.bad_in(since, until)]
-        if not bad:
+    def _days(self, name: str) -> list[dt.date]:
+        return sorted({file.event_date for file in self.lake.snapshot(name).files if file.event_date})
+
+    def _write_quarantine(self, found: dict[str, ingest.Ingest], plan: Plan, outcomes: list[quality.Outcome]) -> None:
+        frames = [ingest.rows_of_day(found[domain], day, reason) for domain, day, reason in quality.put_aside(outcomes)]
+        for domain, days in plan.late.items():
+            known = self.lake.read(f"{domain}_impressions")
+            frames.append(ingest.late_rows(found[domain], days, known))
+        if self.config.dataset.drop_bad_rows:
+            bad = [log for log in found.values() if log.bad_in(self.closed, plan.until) or log.fresh_bad(plan.until)]
+            frames += [ingest.quarantined(log, self.closed, plan.until) for log in bad]
+        if not frames:
             return
-        before = self.lake.snapshot("quarantine").rows
-        rows = ingest.quarantined(bad[0], since, until)
-        for log in bad[1:]:
-            rows = rows.unionByName(ingest.quarantined(log, since, until))
-        rows = rows.join(self.lake.read("quarantine").select("row_id"), "row_id", "left_anti")
-        self.lake.append("quarantine", rows)
-        self.summary.quarantined = self.lake.snapshot("quarantine").rows - before
-        logger.warning("%s bad rows are put aside in the table quarantine", f"{self.summary.quarantined:,}")
+        self.lake.create("quarantine")
+        rows = functools.reduce(DataFrame.unionByName, frames)
+        rows = rows.join(self.lake.read("quarantine").select("row_id"), "row_id", "left_anti").persist()
+        try:
+            reasons = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
+            if not reasons:
+                return
+            self.lake.append("quarantine", rows)
+        finally:
+            rows.unpersist()
+        self.summary.quarantined = sum(reasons.values())
+        logger.warning("%s rows are put aside in the table quarantine", f"{self.summary.quarantined:,}")
+        self.hooks.fire(QuarantineEvent, rows=self.summary.quarantined, reasons=reasons)
 
     def _grow_vocabulary(self, since: dt.date, until: dt.date) -> None:
-        self.summary.tokens = vocabulary.grow(self.lake, self.config, self.features, since, until)
+        window = self.config.dataset.late_window * _DAY
+        last = self.notes.get(_LAST)
+        counted = since if last is None or last.closed is None else last.closed
+        self.summary.tokens = vocabulary.grow(
+            self.lake, self.config, self.features, counted, until - window, (APPLICATION, self.number), self.note
+        )
 
     def _write_samples(self, domain: str, since: dt.date, until: dt.date) -> None:
         name = f"{domain}_samples"
         self.lake.create(name, sample_columns(self.features), {MADE_WITH: self.digest()})
-        self._replace(name, samples(self.lake, self.config, self.features, domain, since, until), since, until)
+        rows = samples(self.lake, self.config, self.features, domain, since, until)
+        inputs = (f"{domain}_impressions", *(f"{d}_impressions" for d in DOMAINS if d != domain), "vocabulary")
+        self._replace(name, rows, since, until, inputs)
         self.summary.rows[domain] = self.lake.pin(name, since, until).rows
 
-    def _replace(self, name: str, frame: DataFrame, since: dt.date, until: dt.date) -> None:
-        txn = (APPLICATION, (until - _EPOCH).days)
-        self.lake.replace_days(name, frame, since, until, txn=txn, note=self.note)
+    def _replace(self, name: str, frame: DataFrame, since: dt.date, until: dt.date, inputs: tuple[str, ...]) -> None:
+        before, txn = self.lake.version(name), (APPLICATION, self.number)
+        try:
+            version = self.lake.replace_days(name, frame, since, until, txn=txn, note=self.note)
+        except (PySparkException, Py4JError) as error:
+            if "Concurrent" not in str(error):
+                raise
+            raise TemporaryError(f"{name}: another preparation wrote it first", hint="run the command again") from error
+        if self.hooks and version != before:
+            rows = self.lake.pin(name, since, until).rows
+            self.hooks.fire(
+                TableEvent,
+                job="prepare",
+                table=name,
+                version=version,
+                rows=rows,
+                inputs=inputs,
+                since=since,
+                until=until,
+            )
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -5,8 +5,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +16,15 @@ from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import log_columns
 
 KEYS_SHOWN = 3
+FILE = "_file"
+"""Column of an opened log: the file that a row comes from."""
 _DAMAGED = re.compile(
     r"FAILED_READ_FILE|CANNOT_READ_FILE_FOOTER|is not a Parquet file|Could not read footer|FILE_NOT_EXIST"
     r"|readParquetFooters|PARQUET_CONVERSION_FAILURE|ParquetDecodingException|TProtocolException"
@@ -66,7 +71,20 @@ def _unreadable_footer(path: str) -> str:
     return f"a file of {path}"
 
 
-def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> DataFrame:
+@dataclass(frozen=True)
+class Log:
+    """A log as it stood when it was opened.
+
+    Attributes:
+        frame: The domain's rows with the columns of its side tables, and `FILE`.
+        stamps: For each file of the log its size and time, or the version of the table.
+    """
+
+    frame: DataFrame
+    stamps: dict[str, str]
+
+
+def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
     """The rows of one domain as they stand in the log, with the columns of its side tables.
 
     Args:
@@ -79,15 +97,43 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> DataFr
     """
     source: Source = getattr(dataset, key)
     where = f"dataset.{key}"
-    frame = _read(spark, source.path, source.format, where)
-    if source.where is not None:
-        frame = _filter(frame, source.where, where)
+    log = read_files(spark, source.path, source.format, where)
+    stamps = _stamps(spark, log, source, where)
+    frame = log if source.where is None else _filter(log, source.where, where)
+    frame = frame.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
     for place, side in enumerate(source.side_tables):
         frame = _join(spark, frame, side, f"{where}.side_tables.{place}")
     columns = dataset.columns_of(source)
-    wanted = {columns.user, columns.item, columns.time.column, columns.label, *columns.identity()}
+    wanted = {columns.user, columns.item, columns.time.column, *columns.identity()}
+    wanted |= set() if columns.label is None else {columns.label}
     require_columns(frame, [*sorted(wanted), *log_columns(dataset)], where)
-    return frame
+    return Log(frame, stamps)
+
+
+def _stamps(spark: SparkSession, log: DataFrame, source: Source, where: str) -> dict[str, str]:
+    """What tells a changed file of a log from one that is as it was."""
+    if source.format != "delta" and "://" not in source.path:
+        stamps = {}
+        for file in log.inputFiles():
+            status = Path(unquote(urlparse(file).path)).stat()
+            # Rows name the same file with one slash.
+            stamps[file.replace("file:///", "file:/", 1)] = f"{status.st_size}:{status.st_mtime_ns}"
+        return stamps
+    meta = log.metadataColumn("_metadata")
+    facts = log.select(
+        meta["file_path"].alias("file"),
+        F.concat_ws(":", meta["file_size"], meta["file_modification_time"].cast("double")).alias("stamp"),
+    )
+    with reading(where, source.path):
+        stamps = {row["file"]: row["stamp"] for row in facts.distinct().collect()}
+    if source.format == "delta":
+        table = f"delta.`{source.path if '://' in source.path else Path(source.path).absolute()}`"
+        (detail,) = spark.sql(f"DESCRIBE DETAIL {table}").collect()
+        if detail["minReaderVersion"] > 1:
+            # Rows of a file may be deleted beside it, by a vector that neither its name nor its time tells of.
+            (newest,) = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").collect()
+            return {file: f"{stamp}:{newest['version']}" for file, stamp in stamps.items()}
+    return stamps
 
 
 def require_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:
@@ -98,10 +144,11 @@ def require_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:
     """
     missing = sorted({name for name in names if name not in frame.columns})
     if missing:
-        near = [difflib.get_close_matches(name, frame.columns, n=1) for name in missing]
+        columns = [name for name in frame.columns if name != FILE]
+        near = [difflib.get_close_matches(name, columns, n=1) for name in missing]
         hints = [f"did you mean {found[0]!r} for {name!r}?" for name, found in zip(missing, near, strict=True) if found]
         raise InputError(
-            f"{where} has no column {', '.join(map(repr, missing))}; found {', '.join(frame.columns)}",
+            f"{where} has no column {', '.join(map(repr, missing))}; found {', '.join(columns)}",
             hint=" ".join(hints) or "correct the column names in the configuration",
         )
 
@@ -110,7 +157,8 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
     """SHA-256 over names, sizes and times of all input files; None where they are not on a local file system."""
     lines = []
     for source in (dataset.natural, dataset.ads):
-        for path in (source.path, *(side.path for side in source.side_tables)):
+        clicks = [source.clicks.path] if source.clicks else []
+        for path in (source.path, *clicks, *(side.path for side in source.side_tables)):
             if "://" in path or not Path(path).exists():
                 return None
             root = Path(path).absolute()
@@ -121,7 +169,29 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _read(spark: SparkSession, path: str, kind: str, where: str) -> DataFrame:
+def id_text(log: DataFrame, name: str, where: str) -> Any:
+    """An id as text, exactly; null where empty.
+
+    Raises:
+        InputError: The type is not one that ids keep their value in.
+    """
+    kind = log.schema[name].dataType
+    whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
+    if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
+        raise InputError(
+            f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
+            hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
+        )
+    text = column(name).cast("string")
+    return F.when(text != "", text)
+
+
+def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFrame:
+    """All rows of a file, folder or table.
+
+    Raises:
+        InputError: Nothing can be read there.
+    """
     if "://" not in path:
         local = Path(path).absolute()
         if not local.exists():
@@ -160,7 +230,7 @@ def _filter(frame: DataFrame, condition: str, where: str) -> DataFrame:
 
 
 def _join(spark: SparkSession, frame: DataFrame, side: SideTable, where: str) -> DataFrame:
-    table = _read(spark, side.path, side.format, where)
+    table = read_files(spark, side.path, side.format, where)
     require_columns(table, [side.key, *side.columns], where)
     require_columns(frame, [side.key], f"{where}.key: the log")
     clash = sorted(set(side.columns) & set(frame.columns))

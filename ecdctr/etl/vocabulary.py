@@ -1,6 +1,7 @@
 """Which tokens have an embedding of their own, from which day on, and under which id.
 
-A token is admitted on the first day on which its impressions so far, that day included, reach the vocabulary's minimum.
+A token has earned its place on the first day on which its impressions so far, that day included, reach the vocabulary's
+minimum, and is admitted `late_window` days later: when that day is closed, so that no late row changes what was decided.
 Each day of admission opens a block common to all buckets, and within it ids go by bucket and token: the same ids come
 out whether days are prepared one by one or all together, and no later day changes them.
 """
@@ -20,7 +21,7 @@ from ecdctr.etl.tokens import bucket, token
 from ecdctr.features.encoding import first_token_id, rows_after_blocks
 from ecdctr.features.feature_set import FeatureSet, token_sources
 from ecdctr.lake.schema import DOMAINS
-from ecdctr.lake.tables import Lake
+from ecdctr.lake.tables import Lake, Txn
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,16 @@ def open_vocabularies(config: Config) -> list[_Open]:
     return [_Open(name, columns, config.vocabulary(name)) for name, columns in fields.items()]
 
 
-def grow(lake: Lake, config: Config, features: FeatureSet, since: dt.date, until: dt.date) -> int:
-    """Admit the tokens that earned it on the days `[since, until)`.
+def grow(
+    lake: Lake,
+    config: Config,
+    features: FeatureSet,
+    since: dt.date,
+    until: dt.date,
+    txn: Txn | None = None,
+    note: str | None = None,
+) -> int:
+    """Admit the tokens that earned it on the days `[since, until)`, which are closed.
 
     Args:
         lake: Tables with the impressions of all days before `until`.
@@ -91,26 +100,29 @@ def grow(lake: Lake, config: Config, features: FeatureSet, since: dt.date, until
         features: The sample contract.
         since: First new day.
         until: The day after the last.
+        txn: Makes a repetition harmless.
+        note: Kept with the commit.
 
     Returns:
         Tokens admitted.
     """
+    lake.create(TABLE)
+    if since >= until:
+        return 0
     vocabularies = open_vocabularies(config)
     counts = _counts(lake, vocabularies, since, until)
-    admitted = _admitted(counts, vocabularies, since)
-    if lake.exists(TABLE):
-        admitted = admitted.join(_known(lake, vocabularies), ["v", "token"], "left_anti")
+    admitted = _admitted(counts, vocabularies, since, config.dataset.late_window)
+    admitted = admitted.join(_known(lake, vocabularies), ["v", "token"], "left_anti")
     placed = _placed(admitted, vocabularies).persist()
     try:
         blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
-        lake.create(TABLE)
         if not blocks:
             return 0
         starts = _starts(
             high_water_marks(lake, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
         )
         rows = _with_ids(lake.spark, placed, starts, vocabularies)
-        lake.append(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"))
+        lake.append(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"), txn, note)
         return sum(row["n"] for row in blocks)
     finally:
         placed.unpersist()
@@ -138,7 +150,7 @@ def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until:
 def _counts(lake: Lake, vocabularies: list[_Open], since: dt.date, until: dt.date) -> DataFrame:
     """Impressions by token and day: of all days, for the tokens that occur in the new ones and are not yet admitted."""
     tokens = _tokens(lake, vocabularies, None, until)
-    if lake.exists(TABLE):
+    if lake.snapshot(TABLE).files:
         new = _tokens(lake, vocabularies, since, until).select("v", "token").distinct()
         tokens = tokens.join(
             new.join(_known(lake, vocabularies), ["v", "token"], "left_anti"), ["v", "token"], "left_semi"
@@ -151,7 +163,7 @@ def _known(lake: Lake, vocabularies: list[_Open]) -> DataFrame:
     return lake.read(TABLE).select(places[F.col("field")].alias("v"), "token")
 
 
-def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date) -> DataFrame:
+def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date, late_window: int) -> DataFrame:
     """One row per admitted token: v, token, first_seen, last_seen, count, admitted."""
     days = Window.partitionBy("v", "token").orderBy("event_date")
     needed = F.element_at(F.array(*(F.lit(v.rules.min_count) for v in vocabularies)), F.col("v") + 1)
@@ -163,7 +175,7 @@ def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date) -> D
         F.col("event_date").alias("last_seen"),
         F.col("total").alias("count"),
         # A day before the new ones has its block already; a token that should have been in it comes into the first new one.
-        F.greatest("event_date", F.lit(since)).alias("admitted"),
+        F.date_add(F.greatest("event_date", F.lit(since)), late_window).alias("admitted"),
     )
 
 

@@ -131,13 +131,26 @@ def read_snapshot(path: Path, version: int | None = None) -> Snapshot:
 
 
 def read_note(path: Path, version: int) -> str | None:
-    """What the writer of a commit noted beside it (`userMetadata`), where the commit is still in the log."""
-    file = path / "_delta_log" / f"{version:020d}.json"
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        if information := json.loads(line).get("commitInfo"):
-            note: str | None = information.get("userMetadata")
-            return note
+    """The newest note (`userMetadata`) that a writer left beside a commit up to a version, as far as the log reaches back."""
+    for number in range(version, -1, -1):
+        file = path / "_delta_log" / f"{number:020d}.json"
+        if not file.exists():
+            return None
+        for line in file.read_text(encoding="utf-8").splitlines():
+            note: str | None = json.loads(line).get("commitInfo", {}).get("userMetadata")
+            if note is not None:
+                return note
     return None
+
+
+def removals(path: Path) -> dict[str, float]:
+    """When each file was last taken out of a table, in seconds since 1970 UTC, as far as the log reaches back."""
+    found: dict[str, float] = {}
+    for name in sorted(name for name in _names(path / "_delta_log") if _COMMIT.fullmatch(name)):
+        for line in (path / "_delta_log" / name).read_text(encoding="utf-8").splitlines():
+            if line.strip() and (remove := json.loads(line).get("remove")):
+                found[unquote(remove["path"])] = remove.get("deletionTimestamp", 0) / 1000
+    return found
 
 
 def _names(folder: Path) -> list[str]:

@@ -25,6 +25,8 @@ PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     # Rows per file are kept in any case; minima and maxima cost time, and no reader of these tables asks for them.
     "delta.dataSkippingNumIndexedCols": "0",
+    # A version that a model names must stay readable for as long as the model lives, however old its commit is.
+    "delta.enableExpiredLogCleanup": "false",
 }
 
 
@@ -138,7 +140,7 @@ class Lake:
         return self.snapshot(name).transactions.get(application) if self.exists(name) else None
 
     def note(self, name: str) -> str | None:
-        """What the writer of the newest version noted beside it."""
+        """The newest note that a writer left beside a commit."""
         version = self.version(name)
         return None if version is None else read_note(self.path(name), version)
 
@@ -176,20 +178,26 @@ class Lake:
         if since >= until:
             raise InputError(f"{name}: the window [{since}, {until}) has no day", hint="give a later end")
         condition = f"event_date >= DATE'{since}' AND event_date < DATE'{until}'"
-        return self._write(
-            name, frame, "overwrite", txn, {"replaceWhere": condition} | ({"userMetadata": note} if note else {})
-        )
+        return self._write(name, frame, "overwrite", txn, note, {"replaceWhere": condition})
 
-    def append(self, name: str, frame: DataFrame, txn: Txn | None = None) -> int:
+    def replace_all(self, name: str, frame: DataFrame) -> int:
+        """Replace all rows of a table in one commit; gives the version that holds the new ones."""
+        return self._write(name, frame, "overwrite", None, None, {})
+
+    def append(self, name: str, frame: DataFrame, txn: Txn | None = None, note: str | None = None) -> int:
         """Append rows in one commit; the table is created first where it is not there.
 
         Returns:
             The version that holds the rows.
         """
-        return self._write(name, frame, "append", txn, {})
+        return self._write(name, frame, "append", txn, note, {})
 
-    def _write(self, name: str, frame: DataFrame, mode: str, txn: Txn | None, options: dict[str, str]) -> int:
+    def _write(
+        self, name: str, frame: DataFrame, mode: str, txn: Txn | None, note: str | None, options: dict[str, str]
+    ) -> int:
         self.create(name)
+        if note is not None:
+            options = options | {"userMetadata": note}
         if txn is not None:
             done = self.transaction(name, txn[0])
             if done is not None and done >= txn[1]:

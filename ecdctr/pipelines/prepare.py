@@ -28,6 +28,6 @@ def prepare_tables(workspace: Workspace, until: dt.date | None) -> dict[str, Any
         folder = Path(config.dataset.natural.path).parent
         logger.info("simulating %d days of logs into %s", config.dataset.simulator.days, folder)
         simulate(workspace.spark, folder, config.dataset.simulator)
-    summary = prepare(lambda: workspace.spark, config, until)
+    summary = prepare(lambda: workspace.spark, config, until, workspace.hooks)
     workspace.forget_pins()
     return dataclasses.asdict(summary)

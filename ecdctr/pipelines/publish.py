@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecdctr import __version__
+from ecdctr.hooks import PublishEvent
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import day_number
 from ecdctr.pipelines.workspace import Workspace
@@ -85,6 +86,11 @@ class Publisher:
                 self.workspace.config.seed,
             )
         self.workspace.ledger.commit_versions([trained.entry for trained in self.waiting])
+        for entry in [trained.entry for trained in self.waiting]:
+            self.workspace.hooks.fire(
+                PublishEvent, version=entry.version, level=entry.level, arm=entry.arm, date=entry.date,
+                parents=entry.parents, tables=entry.tables,
+            )  # fmt: skip
         for trained in scored.values():
             shutil.rmtree(trained.task.score_dir or "", ignore_errors=True)
         logger.info("published %d version(s), the newest is %s", len(self.waiting), self.waiting[-1].entry.version)

@@ -4,7 +4,7 @@ import datetime as dt
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,10 @@ from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
-from ecdctr.exceptions import NotReadyError
+from ecdctr.exceptions import AlreadyDone, NotReadyError
 from ecdctr.features.feature_set import FeatureSet, feature_set
+from ecdctr.hooks import FailureEvent, Hook, Hooks
+from ecdctr.lake.leases import Lease
 from ecdctr.lake.ledger import Ledger
 from ecdctr.lake.session import spark_session
 from ecdctr.lake.tables import Lake, PinnedFiles
@@ -34,10 +36,12 @@ class Workspace:
     Args:
         config: The configuration.
         spark: A session to use (notebooks); by default one is made or the active one is taken.
+        hooks: Further hooks, made in Python; they are called after the configured ones.
     """
 
-    def __init__(self, config: Config, spark: "SparkSession | None" = None) -> None:
+    def __init__(self, config: Config, spark: "SparkSession | None" = None, hooks: Sequence[Hook] = ()) -> None:
         self.config = config
+        self.hooks = Hooks(config.hooks, hooks, config.name, config.warehouse_dir.absolute())
         self._given = spark
         self._ranks: RankSession | None = None
         self._pins: dict[str, PinnedFiles] = {}
@@ -73,6 +77,11 @@ class Workspace:
         return store
 
     @cached_property
+    def lease(self) -> Lease:
+        """What this command reads, for clean-up to honour."""
+        return Lease(self.root)
+
+    @cached_property
     def features(self) -> FeatureSet:
         """The sample contract."""
         dataset = self.config.dataset
@@ -83,11 +92,13 @@ class Workspace:
         """The exact files of the newest version of a samples table, pinned for the length of the command."""
         if table not in self._pins:
             self._pins[table] = self.lake.pin(table)
+            self.lease.pin(table, self._pins[table].version)
         return self._pins[table]
 
     def forget_pins(self) -> None:
         """Look at the tables anew; called after they were written."""
         self._pins.clear()
+        self.lease.release()
         self._marks = None
 
     def first_day(self, table: str) -> dt.date:
@@ -147,14 +158,17 @@ class Workspace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AlreadyDone | NotReadyError):
+            self.hooks.fire(FailureEvent, error=type(error).__name__, message=str(error))
         self.progress.close()
+        self.lease.release()
         if self._ranks is not None:
             self._ranks.__exit__(kind, error, trace)
             self._ranks = None
 
 
 @contextmanager
-def workspace(config: Config, spark: "SparkSession | None" = None) -> Iterator[Workspace]:
+def workspace(config: Config, spark: "SparkSession | None" = None, hooks: Sequence[Hook] = ()) -> Iterator[Workspace]:
     """Open a workspace for one command."""
-    with Workspace(config, spark) as opened:
+    with Workspace(config, spark, hooks) as opened:
         yield opened

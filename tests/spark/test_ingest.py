@@ -2,7 +2,6 @@
 
 import datetime as dt
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -88,7 +87,7 @@ def test_bad_rows_are_named_and_nothing_is_written(spark, make_config, write_log
         assert words in message
     with pytest.raises(InputError, match="outside"):
         prepare(spark, config, None)
-    assert not Path(config.warehouse_dir).exists()
+    assert Lake(spark, config.warehouse_dir).describe() == []
 
     features = [{"name": "category", "kind": "id"}]
     config = make_config(drop_bad_rows=True, features=features)
@@ -133,7 +132,11 @@ def test_text_that_is_no_number_is_a_bad_row_and_huge_ids_stay_exact(spark, make
     config = make_config(natural={"path": str(raw / "natural.csv"), "format": "csv"})
     found = ingest.look_through(spark, config.dataset, "natural")
     assert {reason for reason, _ in found.bad} == {"price is no number"}
-    good = ingest.impressions(found, dt.date(2024, 1, 1), dt.date(2024, 1, 2), None).orderBy("event_id").collect()
+    good = (
+        ingest.impressions(found, config.dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 2), None)
+        .orderBy("event_id")
+        .collect()
+    )
     assert [(r["user_id"], r["item_id"], r["price"]) for r in good] == [
         (ids[0], f"-{ids[0]}", 1000.0),
         (ids[1], f"-{ids[1]}", None),
@@ -153,8 +156,9 @@ def test_of_rows_with_one_id_the_earliest_clicked_smallest_is_kept(spark, make_c
         return pd.concat([frame.iloc[1:], first, *rivals, frame.iloc[10:30]], ignore_index=True)
 
     frames = write_logs(days=2, change=double)
-    found = ingest.look_through(spark, make_config().dataset, "natural")
-    once = ingest.impressions(found, dt.date(2024, 1, 1), dt.date(2024, 1, 3), None)
+    dataset = make_config().dataset
+    found = ingest.look_through(spark, dataset, "natural")
+    once = ingest.impressions(found, dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 3), None)
     once = once.drop("event_time").toPandas()
     assert len(once) == frames["natural"]["event_id"].nunique() == 80
     kept = once.set_index("event_id").loc["natural-0"]

@@ -1,0 +1,56 @@
+"""Labels from a log of clicks: which impression each click belongs to, and which impressions are old enough to tell."""
+
+import datetime as dt
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from ecdctr.config.dataset import Clicks
+from ecdctr.etl import clock
+from ecdctr.etl.source import column, id_text, read_files, require_columns
+
+
+def labelled(
+    impressions: DataFrame, spark: SparkSession, clicks: Clicks, offset: int, until: dt.date, where: str
+) -> DataFrame:
+    """Impressions with a mature label.
+
+    A click belongs to the latest impression at or before it of the same user and item (of two at one moment, the one
+    with the greater event id), or to the impression whose event id it names; it counts if it happened in
+    `[impression, impression + window)`. Impressions whose window has not ended when `until` begins are left out. A
+    click without the columns that lead to an impression, or without a readable time, belongs to none.
+
+    Args:
+        impressions: Each event once, `label` being null.
+        spark: The session.
+        clicks: The log of clicks.
+        offset: Offset of the data set's clock, in microseconds.
+        until: The logical date: nothing at or after it is known.
+        where: Key of the configuration, for errors.
+
+    Raises:
+        InputError: The log of clicks does not fit the mapping.
+    """
+    columns, window = clicks.columns, clicks.window * clock.SECOND
+    end = (until - clock.EPOCH).days * clock.DAY - offset
+    log = read_files(spark, clicks.path, clicks.format, where)
+    names = {"event_id": columns.event_id} if columns.event_id else {"user_id": columns.user, "item_id": columns.item}
+    require_columns(log, [*names.values(), columns.time.column], where)
+    keys: list[Any] = [id_text(log, name, where).alias(f"_key_{place}") for place, name in enumerate(names.values())]
+    micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")
+    events = log.select(*keys, micros.alias("_micros"), F.lit(1).alias("_click"))
+    events = events.where(F.col("_micros").isNotNull() & (F.col("_micros") < end)).dropna()
+    shown = impressions.withColumns(
+        {f"_key_{place}": column(name) for place, name in enumerate(names)}
+        | {"_micros": F.unix_micros("event_time"), "_click": F.lit(0)}
+    )
+    order = Window.partitionBy(*(f"_key_{place}" for place in range(len(keys)))).orderBy(
+        "_micros", "_click", "event_id"
+    )
+    # Clicks stand right behind the impression that they belong to: the next row tells.
+    soon = (F.lead("_click").over(order) == 1) & (F.lead("_micros").over(order) - F.col("_micros") < window)
+    merged = shown.unionByName(events, allowMissingColumns=True)
+    judged = merged.withColumn("label", F.coalesce(soon, F.lit(False)).cast("int"))
+    mature = (F.col("_click") == 0) & (F.col("_micros") + window <= end)
+    return judged.where(mature).select(impressions.columns)

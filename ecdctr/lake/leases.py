@@ -1,0 +1,124 @@
+"""Who is at work on a warehouse: one writer at a time, and readers whose pinned versions must stay."""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ecdctr.exceptions import TemporaryError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "_leases"
+WAIT_SECONDS = 3600.0
+ELSEWHERE_SECONDS = 2 * 86_400.0
+"""Leases of other machines, whose processes cannot be looked at, hold this long after they were last renewed."""
+
+
+@contextmanager
+def exclusive(root: Path, job: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Hold a job's place in a warehouse; another process or thread with the same job waits.
+
+    The operating system gives the place free when its holder ends, however it ends. Where several machines write to one
+    warehouse over a file system without locks, Delta's transactions still let one of two writers fail.
+
+    Raises:
+        TemporaryError: It was not free for so long.
+    """
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline, told = time.monotonic() + wait_seconds, False
+    with (folder / f"{job}.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TemporaryError(
+                        f"another {job} of {root} has not ended for {wait_seconds:,.0f} s", hint="try again later"
+                    ) from None
+                if not told:
+                    logger.info("waiting for another %s of %s", job, root)
+                    told = True
+                time.sleep(0.2)
+        yield
+
+
+class Lease:
+    """The versions of tables that a running job reads; a file in the warehouse, which clean-up honours.
+
+    Args:
+        root: The warehouse's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / FOLDER / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        self._pins: dict[str, set[int]] = {}
+
+    def pin(self, table: str, version: int) -> None:
+        """Hold a version until `release`, or until this process ends."""
+        self._pins.setdefault(table, set()).add(version)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        tree = {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "started": _started(os.getpid()),
+            "tables": {name: sorted(versions) for name, versions in self._pins.items()},
+        }
+        draft = self.path.with_suffix(".tmp")
+        draft.write_text(json.dumps(tree))
+        draft.replace(self.path)
+
+    def release(self) -> None:
+        """Let go of all versions."""
+        self._pins.clear()
+        self.path.unlink(missing_ok=True)
+
+
+def leased(root: Path) -> dict[str, set[int]]:
+    """The versions that running jobs hold, by table; leases of jobs that have ended are removed.
+
+    Raises:
+        TemporaryError: A lease cannot be read.
+    """
+    pins: dict[str, set[int]] = {}
+    for file in sorted((root / FOLDER).glob("*.json")):
+        try:
+            tree = json.loads(file.read_text())
+            age = time.time() - file.stat().st_mtime
+            if _has_ended(tree, age):
+                logger.info("removing %s, whose job has ended", file)
+                file.unlink(missing_ok=True)
+                continue
+            for table, versions in tree["tables"].items():
+                pins.setdefault(table, set()).update(map(int, versions))
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise TemporaryError(f"{file} is no readable lease", hint="remove it if its job has ended") from error
+    return pins
+
+
+def _has_ended(tree: dict[str, object], age: float) -> bool:
+    if tree["host"] != socket.gethostname():
+        return age > ELSEWHERE_SECONDS
+    process = tree["process"]
+    # A number is given again after a while; the time of its start tells one holder from the next.
+    return not isinstance(process, int) or _started(process) != tree["started"]
+
+
+def _started(process: int) -> float | None:
+    """When a process of this machine started; None where there is none."""
+    try:
+        return psutil.Process(process).create_time()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,57 @@
+"""`tables vacuum` and `tables compact`: clean-up that honours live models and running jobs."""
+
+import datetime as dt
+from typing import Any
+
+from ecdctr.exceptions import AlreadyDone
+from ecdctr.lake.leases import exclusive, leased
+from ecdctr.lake.maintenance import COMPACTED, compact, live_models, pins_of, plan_sweeps, sweep
+from ecdctr.pipelines.workspace import Workspace
+
+
+def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None) -> dict[str, Any]:
+    """What no live model, running job or recent reader needs, by table; removed where asked.
+
+    Args:
+        workspace: The opened workspace.
+        remove: False: only say what would go.
+        now: The present moment (UTC).
+
+    Raises:
+        InputError: A version that a live model or a running job names cannot be read.
+        AlreadyDone: There is nothing to remove.
+    """
+    settings = workspace.config.maintenance
+    now = now or dt.datetime.now(dt.UTC)
+    with exclusive(workspace.root, "vacuum"):
+        ledger = workspace.ledger
+        models = live_models(ledger.versions(), ledger.aliases(), now - dt.timedelta(days=settings.models))
+        pins = pins_of(models.values())
+        for table, versions in leased(workspace.root).items():
+            pins.setdefault(table, set()).update(versions)
+        plans = plan_sweeps(workspace.root, pins, now - dt.timedelta(days=settings.retention))
+        if remove:
+            if not any(plan.files for plan in plans):
+                raise AlreadyDone(
+                    "no table has a file to remove", hint="files go when maintenance.retention has passed"
+                )
+            for plan in plans:
+                sweep(plan)
+    return {
+        "removed": remove,
+        "live_models": len(models),
+        "tables": [
+            {
+                "table": plan.table, "newest": plan.newest, "pinned_versions": list(plan.pinned),
+                "files": len(plan.files), "bytes": plan.bytes, "too_young": plan.kept_files,
+            }
+            for plan in plans
+        ],
+    }  # fmt: skip
+
+
+def compact_tables(workspace: Workspace) -> dict[str, Any]:
+    """Write the small files of small tables together; rows, versions and pins stay as they are."""
+    lake = workspace.lake
+    found = [{"table": name, "files_less": compact(lake, name)} for name in COMPACTED if lake.exists(name)]
+    return {"tables": found}

@@ -1,0 +1,152 @@
+"""Clean-up against logs written out by hand: what is live, leased or young stays."""
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ecdctr.exceptions import InputError, TemporaryError
+from ecdctr.lake.leases import FOLDER, Lease, exclusive, leased
+from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.lake.maintenance import live_models, pins_of, plan_sweeps, sweep
+
+pytestmark = pytest.mark.unit
+
+NOW = dt.datetime(2024, 3, 1, tzinfo=dt.UTC)
+TABLE = "ad_samples"
+
+
+def commit(table, version, *actions):
+    (table / "_delta_log").mkdir(parents=True, exist_ok=True)
+    text = "\n".join(json.dumps(action) for action in actions)
+    (table / "_delta_log" / f"{version:020d}.json").write_text(text)
+
+
+def add(name):
+    return {"add": {"path": name, "size": 3, "partitionValues": {}, "stats": '{"numRecords": 1}'}}
+
+
+def remove(name, days_ago):
+    moment = NOW - dt.timedelta(days=days_ago)
+    return {"remove": {"path": name, "deletionTimestamp": int(moment.timestamp() * 1000)}}
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Version 1: a; 2: b; 3: c; 4: d. All files are old; the table had b until 3 days ago."""
+    table = tmp_path / TABLE
+    commit(table, 0, {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, {"metaData": {"schemaString": "{}"}})
+    commit(table, 1, add("a.parquet"))
+    commit(table, 2, remove("a.parquet", 30), add("b%20x.parquet"))
+    commit(table, 3, remove("b%20x.parquet", 3), add("c.parquet"))
+    commit(table, 4, remove("c.parquet", 20), add("d.parquet"))
+    for name in ("a", "b x", "c", "d", "orphan", "young"):
+        write(table / f"{name}.parquet", 0 if name == "young" else 40)
+    write(table / "_change_data" / "kept.parquet", 40)
+    return tmp_path
+
+
+def write(file, days_ago):
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"abc")
+    moment = (NOW - dt.timedelta(days=days_ago)).timestamp()
+    os.utime(file, (moment, moment))
+
+
+def swept(root, pins):
+    (plan,) = plan_sweeps(root, pins, NOW - dt.timedelta(days=7))
+    return plan, sorted(file.name for file in plan.files)
+
+
+def test_only_what_no_kept_version_has_and_nobody_used_lately_goes(root):
+    plan, names = swept(root, {})
+    assert names == ["a.parquet", "c.parquet", "orphan.parquet"]
+    assert (plan.bytes, plan.kept_files, plan.newest, plan.pinned) == (9, 2, 4, ())
+    plan, names = swept(root, {TABLE: {1, 4}})
+    assert (names, plan.pinned) == (["c.parquet", "orphan.parquet"], (1,))
+    before = sorted(file.name for file in (root / TABLE).iterdir())
+    assert sweep(plan) == 2
+    assert sorted(file.name for file in (root / TABLE).iterdir()) == [
+        name for name in before if name not in ("c.parquet", "orphan.parquet")
+    ]
+
+
+def test_a_pinned_version_that_nobody_can_read_stops_the_clean_up_of_its_table(root):
+    with pytest.raises(InputError, match="version 9, which a live model or a running job names"):
+        swept(root, {TABLE: {9}})
+
+
+def entry(version, day, parents=(), level="actr", **more):
+    date = dt.date(2024, 2, day)
+    made = LedgerEntry(
+        version=version, level=level, arm="ecdctr", date=date, window_from=date, window_until=date, parents=tuple(parents),
+        tables={TABLE: day}, config_digest="c", code_version="1", feature_fingerprint="f", seed=1, ranks=1,
+        artifact=version, digest=version, committed_at=dt.datetime(2024, 2, day, tzinfo=dt.UTC),
+    )  # fmt: skip
+    return replace(made, **more)
+
+
+def test_models_in_use_keep_their_rows_and_those_of_what_they_were_made_from():
+    entries = [
+        entry("tpm", 1, level="tpm"), entry("cpm1", 2, ["tpm"], level="cpm"), entry("cpm2", 8, level="cpm"),
+        entry("old", 3), entry("aliased", 4, ["cpm1"]), entry("middle", 5), entry("newest", 9, ["cpm2"]),
+    ]  # fmt: skip
+    live = live_models(entries, {"serving": "aliased"}, dt.datetime(2024, 2, 20, tzinfo=dt.UTC))
+    assert set(live) == {"tpm", "cpm1", "cpm2", "aliased", "newest"}
+    assert pins_of(live.values()) == {TABLE: {1, 2, 4, 8, 9}}
+    assert set(live_models(entries, {}, dt.datetime(2024, 2, 5, tzinfo=dt.UTC))) == {"tpm", "cpm2", "middle", "newest"}
+
+
+def test_a_lease_holds_until_it_is_released_or_its_process_ends(tmp_path):
+    mine = Lease(tmp_path)
+    mine.pin(TABLE, 1)
+    mine.pin(TABLE, 3)
+    code = (
+        "import sys; from pathlib import Path; from ecdctr.lake.leases import Lease\n"
+        f"Lease(Path({str(tmp_path)!r})).pin({TABLE!r}, 7); print('held', flush=True); sys.stdin.read()"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert job.stdout is not None
+    job.stdout.readline()
+    assert leased(tmp_path) == {TABLE: {1, 3, 7}}
+    job.kill()
+    job.communicate()
+    assert leased(tmp_path) == {TABLE: {1, 3}}
+    mine.release()
+    assert leased(tmp_path) == {}
+    assert list((tmp_path / FOLDER).glob("*.json")) == []
+
+
+def test_leases_of_other_machines_run_out_and_unreadable_ones_stop_a_clean_up(tmp_path):
+    lease = Lease(tmp_path)
+    lease.pin(TABLE, 1)
+    tree = json.loads(lease.path.read_text()) | {"host": "elsewhere", "process": 1}
+    lease.path.write_text(json.dumps(tree))
+    assert leased(tmp_path) == {TABLE: {1}}
+    os.utime(lease.path, (0, 0))
+    assert leased(tmp_path) == {}
+    lease.path.write_text("{")
+    with pytest.raises(TemporaryError, match="no readable lease"):
+        leased(tmp_path)
+
+
+def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ecdctr.lake.leases import exclusive\n"
+        f"with exclusive(Path({str(tmp_path)!r}), 'prepare'): print('held', flush=True); sys.stdin.read()"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert job.stdout is not None
+    job.stdout.readline()
+    with pytest.raises(TemporaryError, match="another prepare"), exclusive(tmp_path, "prepare", 0.3):
+        pass
+    with exclusive(tmp_path, "vacuum", 0.3):
+        pass
+    job.kill()
+    job.communicate()
+    with exclusive(tmp_path, "prepare", 5):
+        pass
