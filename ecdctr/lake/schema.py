@@ -163,7 +163,7 @@ _TABLES = (
     ),
     TableSpec(
         name="predictions",
-        comment="scores of the ad model for days it had not been trained on",
+        comment="scores of the ad model for rows it had not been trained on",
         columns=(
             _EVENT_ID,
             _EVENT_DATE,

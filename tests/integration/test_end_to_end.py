@@ -111,6 +111,58 @@ def test_one_rank_and_two_ranks_have_one_loss_curve(finished):
         assert one == pytest.approx(two, rel=2e-3)
 
 
+def test_a_comparison_shares_what_a_run_has_published_and_adds_an_arm_later(finished):
+    """`ecdctr` and `target_only` were run; holding rows out trains A-CTR anew, but neither TPM nor CPM."""
+    config = finished / "small.yml"
+    options = ("--seeds", "1", "--forgetting-days", "2")
+
+    def versions() -> dict[str, list[str]]:
+        _, listing = call(config, "models", "list")
+        found: dict[str, list[str]] = {"tpm": [], "cpm": [], "actr": []}
+        for row in listing["result"]["versions"]:
+            found[row["level"]].append(row["version"])
+        return found
+
+    def compared(arms: str) -> dict:
+        code, result = call(config, "compare", "--arms", arms, *options)
+        assert code == 0, result
+        return json.loads((finished / "runs" / "small" / "compare.json").read_text())
+
+    before = versions()
+    first = compared("ecdctr,target_only")
+    after = versions()
+    # The ledger may have got CPM versions from other tests of this module, none from the comparison.
+    assert (after["tpm"], after["cpm"]) == (before["tpm"], before["cpm"])
+    assert len(after["actr"]) == len(before["actr"]) + 2 * 4
+    assert set(first["arms"]) == {"ecdctr", "target_only"}
+    for arm in first["arms"].values():
+        assert arm["mean"]["rows"] == sum(day["rows"] for day in arm["daily"])
+        assert arm["mean"]["auc"] == arm["seeds"][0]["auc"]
+        assert len(arm["forgetting"]["curve"]) == 4
+        assert arm["forgetting"]["rows"] > 0
+        assert arm["train_seconds"] > 0
+    # A daily update reads its day alone, without held-out rows: they lie before the walk.
+    report = json.loads((finished / "runs" / "small" / "report.json").read_text())
+    assert first["arms"]["target_only"]["mean"]["rows"] == report["pooled"]["rows"]
+    assert set(first["arms"]["target_only"]["cost"]["per_day"]) == {"actr"}
+    assert set(first["arms"]["ecdctr"]["cost"]["per_day"]) == {"actr", "cpm", "tpm"}
+    page = (finished / "runs" / "small" / "compare.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+    second = compared("ecdctr,target_only,ecdctr_bn_keep")
+    grown = versions()
+    added = [version for version in grown["actr"] if version not in after["actr"]]
+    assert len(added) == 4
+    assert all(version.startswith("actr-ecdctr_bn_keep-") for version in added)
+    assert (grown["tpm"], grown["cpm"]) == (after["tpm"], after["cpm"])
+    for arm in ("ecdctr", "target_only"):
+        assert second["arms"][arm] == first["arms"][arm]
+
+    since = time.monotonic()
+    assert compared("ecdctr,target_only,ecdctr_bn_keep") == second
+    assert time.monotonic() - since < 60
+
+
 # Something that a run leaves behind in its warehouse, in the order in which a run comes to it: it is killed right there.
 KILLED_AT = (
     "natural_impressions/_delta_log/*0.json",

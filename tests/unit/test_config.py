@@ -103,6 +103,7 @@ def test_digests_know_what_decides_a_model(config_file):
     [
         ("levels.actr.training.batch_size=64", {"tpm", "cpm"}),
         ("transfer.batch_norm=keep", {"tpm", "cpm"}),
+        ("transfer.policy=autoft", {"tpm", "cpm"}),
         ("holdout={since: 2024-01-01, until: 2024-01-03}", {"tpm", "cpm"}),
         ("transfer.snapshot_pooling=mean", {"tpm"}),
         ("model.embedding_dim=32", {"tpm"}),
