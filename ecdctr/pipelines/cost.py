@@ -9,6 +9,7 @@ import numpy as np
 
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import DAY, days
+from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.workspace import Workspace
 
 Effort = dict[str, float | None]
@@ -45,16 +46,17 @@ def cost(
             steady = versions[name][1:] or versions[name]
             per_day[name] = _spread(steady, clock * len(steady))
     windows = {"tpm": levels.tpm.window, "cpm": levels.cpm.window, "actr": levels.actr.window}
+    anew = {name: _rows_anew(workspace, TABLES[name], windows[name], since, until) for name in per_day}
+    if any("natural_samples" in entry.tables for entry in versions["actr"]):
+        # Joint training reads the natural window of CPM beside the ads.
+        anew["actr"] += _rows_anew(workspace, "natural_samples", windows["cpm"], since, until)
     return {
         "updates": len(continued),
         "update": _spread(continued, len(continued)) if continued else None,
         "replays": len(replayed),
         "replay": _spread(replayed, len(replayed)) if replayed else None,
         "per_day": per_day,
-        "retrained_daily": {
-            name: {"rows": _rows_anew(workspace, TABLES[name], windows[name], since, until), "seconds": None}
-            for name in per_day
-        },
+        "retrained_daily": {name: {"rows": rows, "seconds": None} for name, rows in anew.items()},
     }
 
 
@@ -78,8 +80,10 @@ def _spread(entries: Sequence[LedgerEntry], over: int) -> Effort:
 
 
 def _rows_anew(workspace: Workspace, table: str, window: int, since: dt.date, until: dt.date) -> float:
-    """Mean over the walked days of the rows in the window before each."""
-    files = [(file.event_date, file.rows) for file in workspace.pinned(table).files if file.event_date is not None]
+    """Mean over the walked days of the rows in the window before each, without those that are held out."""
+    pinned = workspace.pinned(table).files
+    held = held_out(pinned, workspace.config.holdout) if table == "ad_samples" else set[str]()
+    files = [(file.event_date, file.rows) for file in pinned if file.event_date is not None and file.path not in held]
     walked = days(since, until)
     return sum(rows for day in walked for date, rows in files if day - window * DAY <= date < day) / len(walked)
 

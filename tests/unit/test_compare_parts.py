@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,7 +149,7 @@ def walked():
         return SimpleNamespace(every=every, window=window)
 
     levels = SimpleNamespace(tpm=clock(5, 8), cpm=clock(2, 4), actr=clock(1, 6))
-    return SimpleNamespace(config=SimpleNamespace(levels=levels), pinned=pinned), versions
+    return SimpleNamespace(config=SimpleNamespace(levels=levels, holdout=None), pinned=pinned), versions
 
 
 def test_costs_by_hand(walked):
@@ -164,6 +165,24 @@ def test_costs_by_hand(walked):
         "actr": {"rows": 60.0, "seconds": None}, "cpm": {"rows": 400.0, "seconds": None}, "tpm": {"rows": 800.0, "seconds": None},
     }  # fmt: skip
     assert train_seconds(versions) == pytest.approx(27.2)
+
+
+def test_joint_training_anew_would_read_the_natural_window_as_well(walked):
+    workspace, versions = walked
+    joint = [replace(entry, tables={"ad_samples": 1, "natural_samples": 1}) for entry in versions["actr"]]
+    found = cost(workspace, {"tpm": [], "cpm": [], "actr": joint}, day(10), day(14))
+    assert found["retrained_daily"] == {"actr": {"rows": 60.0 + 400.0, "seconds": None}}
+
+
+def test_held_out_rows_are_no_rows_of_training_anew(walked):
+    workspace, versions = walked
+    workspace.pinned = lambda table: SimpleNamespace(
+        files=[file(offset, part, 5) for offset in range(14) for part in (0, 1)]
+    )
+    workspace.config.holdout = HoldoutConfig(since=day(7), until=day(10))
+    found = cost(workspace, {"tpm": [], "cpm": [], "actr": versions["actr"]}, day(10), day(11))
+    # Six days of ten rows, three of them without a lane of five.
+    assert found["retrained_daily"]["actr"]["rows"] == 60.0 - 15.0
 
 
 def test_an_arm_without_upper_levels_costs_none_of_them(walked):
