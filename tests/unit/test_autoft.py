@@ -1,6 +1,7 @@
 """AutoFT around every backbone: at its two ends it is a model that is known; in between, what is frozen stays frozen."""
 
 import inspect
+from functools import cache
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.models.registry import MODELS, build
 from ecdctr.nn.policy import FixedPolicy
 from ecdctr.training.trainer import Trainer
-from ecdctr.transfer.autoft import AutoFT, decisions
+from ecdctr.transfer.autoft import AutoFT, decisions, detached_copy
 from ecdctr.transfer.fine_tuning import fine_tune, start_from
 from ecdctr.transfer.parameter_map import warm_start
 from ecdctr.transfer.policy_statistics import PolicyStatistics
@@ -69,9 +70,14 @@ def backbone(name: str = "dcnv2", seed: int = 4, rows=ROWS, **options) -> FullMo
     )
 
 
-def pretrained(name: str = "dcnv2", **options) -> FullModel:
+def pretrained(name: str = "dcnv2", dropout: float = 0.0) -> FullModel:
     """A backbone as CPM leaves it: every parameter, running statistic and row moved."""
-    model = backbone(name, seed=9, **options)
+    return detached_copy(_pretrained(name, dropout))
+
+
+@cache
+def _pretrained(name: str, dropout: float) -> FullModel:
+    model = backbone(name, seed=9, dropout=dropout)
     trainer(SingleProcess(), model).fit(batches(seed=7), STEPS)
     model.tables.weight.mul_(20)
     return model
