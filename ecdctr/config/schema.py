@@ -157,22 +157,53 @@ class LevelsConfig(Settings):
 class ModelConfig(Settings):
     """The structure that CPM and A-CTR share."""
 
-    backbone: Literal["dcnv2"] = "dcnv2"
-    """Cross network, target attention over the click history, MLP."""
+    backbone: Literal["dnn", "deepfm", "dcnv2", "autoint", "din", "finalmlp"] = "dcnv2"
+    """How fields interact; see docs/models.md. An option below that names backbones is refused with any other one."""
     embedding_dim: int = Field(default=16, ge=1)
     """Length of every field's vector."""
-    cross_layers: int = Field(default=2, ge=1)
-    """Order of explicit interactions, less one."""
-    cross_rank: int | None = Field(default=None, ge=1)
-    """Low-rank cross matrices of this rank; none: full matrices."""
     hidden_units: list[int] = Field(default=[128, 64], min_length=1)
-    """Of the MLP."""
-    attention_hidden_units: list[int] = Field(default=[32])
-    """Of the target attention's scoring network."""
+    """Of the MLP; of each of `finalmlp`'s two."""
     batch_norm: bool = True
     """In the MLP, with statistics of the global batch."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """In the MLP."""
+    attention_hidden_units: list[int] | None = None
+    """Of the target attention's scoring network; none: [32]. Not of `dnn`, which averages the click history."""
+    cross_layers: int | None = Field(default=None, ge=1)
+    """`dcnv2`: order of explicit interactions, less one; none: 2."""
+    cross_rank: int | None = Field(default=None, ge=1)
+    """`dcnv2`: low-rank cross matrices of this rank; none: full matrices."""
+    structure: Literal["stacked", "parallel"] | None = None
+    """`dcnv2`: the MLP reads the cross network's output, or stands beside it; none: stacked."""
+    attention_layers: int | None = Field(default=None, ge=1)
+    """`autoint`: layers of self-attention across fields; none: 3."""
+    attention_heads: int | None = Field(default=None, ge=1)
+    """`autoint`: heads of each; none: 2."""
+    attention_dim: int | None = Field(default=None, ge=1)
+    """`autoint`: length of a head's vector; none: 16."""
+    gate_hidden_units: list[int] | None = None
+    """`finalmlp`: of the networks that gate the two streams; none: [32]."""
+    fusion_heads: int | None = Field(default=None, ge=1)
+    """`finalmlp`: parts of the bilinear form, which must divide the last of `hidden_units`; none: 1."""
+
+    @model_validator(mode="after")
+    def _options_are_the_backbone_s(self) -> "ModelConfig":
+        owners: dict[str, tuple[str, ...]] = {
+            "attention_hidden_units": ("deepfm", "dcnv2", "autoint", "din", "finalmlp")
+        }
+        owners |= dict.fromkeys(("cross_layers", "cross_rank", "structure"), ("dcnv2",))
+        owners |= dict.fromkeys(("attention_layers", "attention_heads", "attention_dim"), ("autoint",))
+        owners |= dict.fromkeys(("gate_hidden_units", "fusion_heads"), ("finalmlp",))
+        for option, backbones in owners.items():
+            if getattr(self, option) is not None and self.backbone not in backbones:
+                raise ValueError(
+                    f"{option} is set, which backbone {self.backbone!r} does not have; it belongs to {', '.join(backbones)}"
+                )
+        if self.fusion_heads and self.hidden_units[-1] % self.fusion_heads:
+            raise ValueError(
+                f"fusion_heads ({self.fusion_heads}) must divide the last of hidden_units {self.hidden_units}"
+            )
+        return self
 
 
 class AutoftConfig(Settings):
