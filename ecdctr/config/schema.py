@@ -34,6 +34,11 @@ ArmName = Literal[
     "autoft",
     "autoft_random",
     "ecdctr_autoft",
+    "frozen_features",
+    "frozen_tower",
+    "mmoe",
+    "ple",
+    "star",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
@@ -264,6 +269,56 @@ class HoldoutConfig(Settings):
         return self
 
 
+class MMoEConfig(Settings):
+    """Arm `mmoe`."""
+
+    experts: int = Field(default=4, ge=1)
+    """Experts that both domains share."""
+    expert_units: list[int] = Field(default=[128], min_length=1)
+    """Layers of each."""
+    tower_units: list[int] = Field(default=[64])
+    """Hidden layers of each domain's tower."""
+    batch_norm: bool = True
+    """In experts and towers."""
+
+
+class PLEConfig(Settings):
+    """Arm `ple`."""
+
+    extraction_layers: int = Field(default=2, ge=1)
+    """Layers of experts; one is the paper's CGC."""
+    specific_experts: int = Field(default=2, ge=1)
+    """Experts of each domain, in each layer."""
+    shared_experts: int = Field(default=2, ge=1)
+    """Experts of both domains, in each layer."""
+    expert_units: list[int] = Field(default=[128], min_length=1)
+    """Layers of each expert."""
+    tower_units: list[int] = Field(default=[64])
+    """Hidden layers of each domain's tower."""
+    batch_norm: bool = True
+    """In experts and towers."""
+
+
+class STARConfig(Settings):
+    """Arm `star`."""
+
+    hidden_units: list[int] = Field(default=[128, 64])
+    """Of the star network."""
+    auxiliary_units: list[int] = Field(default=[32])
+    """Of the auxiliary network."""
+
+
+class JointConfig(Settings):
+    """Arms that train one model on the rows of both domains; embeddings, attention and dropout are those of `model`."""
+
+    ad_weight: float = Field(default=1.0, gt=0)
+    """What an ad counts in the loss; a natural row counts 1."""
+    mmoe: MMoEConfig = MMoEConfig()
+    ple: PLEConfig = PLEConfig()
+    star: STARConfig = STARConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
 class Config(Settings):
     """Everything a run depends on."""
 
@@ -294,6 +349,7 @@ class Config(Settings):
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
     holdout: HoldoutConfig | None = None
+    joint: JointConfig = JointConfig()
     spark: SparkConfig = SparkConfig()
     quality: QualityConfig = QualityConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()
