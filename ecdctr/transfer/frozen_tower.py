@@ -1,6 +1,6 @@
 """A frozen source network beside the ad model, joined by gated adapters (the CTNet family, arXiv 2208.05728)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import torch
@@ -13,6 +13,9 @@ from ecdctr.models.full import FullModel
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.gated_adapter import GatedAdapter
 from ecdctr.nn.mlp import MLP
+
+Layer = tuple[str, nn.ReLU, int]
+"""Name, activation and width of a hidden layer."""
 
 
 class FrozenTower(CTRModel):
@@ -38,13 +41,19 @@ class FrozenTower(CTRModel):
         self.target, self.source = target, source
         self.adapters = nn.ModuleDict()
         self._hidden: dict[str, Tensor] = {}
-        for (name, activation, width), (_, twin, _) in zip(hidden_layers(target), hidden_layers(source), strict=True):
+        # Drawn from the tables' seed alone: ranks agree without a broadcast.
+        with torch.random.fork_rng():
+            torch.manual_seed(self.tables.seed)
+            self._join(hidden_layers(target), hidden_layers(source))
+        source.requires_grad_(False)
+        self.train()
+
+    def _join(self, target: Iterable[Layer], source: Iterable[Layer]) -> None:
+        for (name, activation, width), (_, twin, _) in zip(target, source, strict=True):
             key = name.replace(".", "_")
             self.adapters[key] = GatedAdapter(width)
             twin.register_forward_hook(self._keep(key))
             activation.register_forward_hook(self._add(key))
-        source.requires_grad_(False)
-        self.train()
 
     def _keep(self, key: str) -> Any:
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -83,7 +92,7 @@ class FrozenTower(CTRModel):
         return logits
 
 
-def hidden_layers(model: FullModel) -> Iterator[tuple[str, nn.ReLU, int]]:
+def hidden_layers(model: FullModel) -> Iterator[Layer]:
     """Hidden layers of all MLPs that see one vector per row: name, activation, and width.
 
     The scoring networks of target attention are left out: they see one vector per click.
