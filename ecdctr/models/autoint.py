@@ -9,9 +9,9 @@ from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.features import FeatureSet
 from ecdctr.models.full import FullModel
-from ecdctr.nn.embedding import INIT_STD
 from ecdctr.nn.interacting import InteractingLayer
 from ecdctr.nn.mlp import MLP
+from ecdctr.nn.number_fields import NumberFields
 
 
 class AutoInt(FullModel):
@@ -59,7 +59,7 @@ class AutoInt(FullModel):
             attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
         )  # fmt: skip
         numbers = len(features.number_fields)
-        self.number_vectors = nn.Parameter(torch.randn(numbers, embedding_dim) * INIT_STD)
+        self.number_fields = NumberFields(numbers, embedding_dim)
         width = embedding_dim
         self.interacting = nn.ModuleList()
         for _ in range(attention_layers):
@@ -72,7 +72,7 @@ class AutoInt(FullModel):
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
         fields, _ = self.inputs(batch)
-        interacted = torch.cat([fields, batch.numbers.unsqueeze(-1) * self.number_vectors], 1)
+        interacted = torch.cat([fields, self.number_fields(batch.numbers)], 1)
         for layer in self.interacting:
             interacted = layer(interacted)
         logits: Tensor = self.mlp(interacted.flatten(1))

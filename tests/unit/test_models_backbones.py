@@ -137,7 +137,7 @@ def reference_logit(name: str, model, data: Batch, row: int) -> torch.Tensor:
     if name == "dcnv2":
         return reference_mlp(model.mlp, reference_cross(model.cross, x))
     if name == "autoint":
-        numbers = [value * vector for value, vector in zip(data.numbers[row], model.number_vectors, strict=True)]
+        numbers = [value * vector for value, vector in zip(data.numbers[row], model.number_fields.vectors, strict=True)]
         interacted = [*fields, *numbers]
         for layer in model.interacting:
             interacted = reference_interacting(layer, interacted)
