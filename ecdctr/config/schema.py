@@ -50,8 +50,8 @@ _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_second
 
 # By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
-    "tpm": [("holdout",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
-    "cpm": [("holdout",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift")],
+    "tpm": [("holdout",), ("joint",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
+    "cpm": [("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift")],
     "actr": [],
 }
 

@@ -44,7 +44,9 @@ def cost(
             # The first version of a level may have to catch up with its whole window; the later ones are the steady state.
             steady = versions[name][1:] or versions[name]
             per_day[name] = _spread(steady, clock * len(steady))
-    windows = {"tpm": levels.tpm.window, "cpm": levels.cpm.window, "actr": levels.actr.window}
+    ads, natural = levels.actr.window, levels.cpm.window
+    windows = {level: {"ad_samples": ads, "natural_samples": natural} for level in per_day}
+    windows["tpm"] = {"natural_samples": levels.tpm.window}
     return {
         "updates": len(continued),
         "update": _spread(continued, len(continued)) if continued else None,
@@ -52,7 +54,14 @@ def cost(
         "replay": _spread(replayed, len(replayed)) if replayed else None,
         "per_day": per_day,
         "retrained_daily": {
-            name: {"rows": _rows_anew(workspace, TABLES[name], windows[name], since, until), "seconds": None}
+            name: {
+                "rows": sum(
+                    _rows_anew(workspace, table, windows[name][table], since, until)
+                    # An ad model that is trained on both domains names two tables.
+                    for table in sorted({TABLES[name]}.union(*(entry.tables for entry in versions[name])))
+                ),
+                "seconds": None,
+            }
             for name in per_day
         },
     }

@@ -33,8 +33,8 @@ from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.fine_tuning import fine_tune, load_frozen, start_from
-from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.frozen_tower import FrozenTower
+from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
 logger = logging.getLogger(__name__)
