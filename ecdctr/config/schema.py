@@ -34,6 +34,11 @@ ArmName = Literal[
     "autoft",
     "autoft_random",
     "ecdctr_autoft",
+    "frozen_features",
+    "frozen_tower",
+    "mmoe",
+    "ple",
+    "star",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
@@ -45,9 +50,9 @@ _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_second
 
 # By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
-    "tpm": [("holdout",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
+    "tpm": [("holdout",), ("joint",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
     "cpm": [
-        ("holdout",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift"), ("transfer", "policy"),
+        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift"), ("transfer", "policy"),
         ("transfer", "autoft"),
     ],
     "actr": [],
@@ -160,22 +165,53 @@ class LevelsConfig(Settings):
 class ModelConfig(Settings):
     """The structure that CPM and A-CTR share."""
 
-    backbone: Literal["dcnv2"] = "dcnv2"
-    """Cross network, target attention over the click history, MLP."""
+    backbone: Literal["dnn", "deepfm", "dcnv2", "autoint", "din", "finalmlp"] = "dcnv2"
+    """How fields interact; see docs/models.md. An option below that names backbones is refused with any other one."""
     embedding_dim: int = Field(default=16, ge=1)
     """Length of every field's vector."""
-    cross_layers: int = Field(default=2, ge=1)
-    """Order of explicit interactions, less one."""
-    cross_rank: int | None = Field(default=None, ge=1)
-    """Low-rank cross matrices of this rank; none: full matrices."""
     hidden_units: list[int] = Field(default=[128, 64], min_length=1)
-    """Of the MLP."""
-    attention_hidden_units: list[int] = Field(default=[32])
-    """Of the target attention's scoring network."""
+    """Of the MLP; of each of `finalmlp`'s two."""
     batch_norm: bool = True
     """In the MLP, with statistics of the global batch."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """In the MLP."""
+    attention_hidden_units: list[int] | None = None
+    """Of the target attention's scoring network; none: [32]. Not of `dnn`, which averages the click history."""
+    cross_layers: int | None = Field(default=None, ge=1)
+    """`dcnv2`: order of explicit interactions, less one; none: 2."""
+    cross_rank: int | None = Field(default=None, ge=1)
+    """`dcnv2`: low-rank cross matrices of this rank; none: full matrices."""
+    structure: Literal["stacked", "parallel"] | None = None
+    """`dcnv2`: the MLP reads the cross network's output, or stands beside it; none: stacked."""
+    attention_layers: int | None = Field(default=None, ge=1)
+    """`autoint`: layers of self-attention across fields; none: 3."""
+    attention_heads: int | None = Field(default=None, ge=1)
+    """`autoint`: heads of each; none: 2."""
+    attention_dim: int | None = Field(default=None, ge=1)
+    """`autoint`: length of a head's vector; none: 16."""
+    gate_hidden_units: list[int] | None = None
+    """`finalmlp`: of the networks that gate the two streams; none: [32]."""
+    fusion_heads: int | None = Field(default=None, ge=1)
+    """`finalmlp`: parts of the bilinear form, which must divide the last of `hidden_units`; none: 1."""
+
+    @model_validator(mode="after")
+    def _options_are_the_backbone_s(self) -> "ModelConfig":
+        owners: dict[str, tuple[str, ...]] = {
+            "attention_hidden_units": ("deepfm", "dcnv2", "autoint", "din", "finalmlp")
+        }
+        owners |= dict.fromkeys(("cross_layers", "cross_rank", "structure"), ("dcnv2",))
+        owners |= dict.fromkeys(("attention_layers", "attention_heads", "attention_dim"), ("autoint",))
+        owners |= dict.fromkeys(("gate_hidden_units", "fusion_heads"), ("finalmlp",))
+        for option, backbones in owners.items():
+            if getattr(self, option) is not None and self.backbone not in backbones:
+                raise ValueError(
+                    f"{option} is set, which backbone {self.backbone!r} does not have; it belongs to {', '.join(backbones)}"
+                )
+        if self.fusion_heads and self.hidden_units[-1] % self.fusion_heads:
+            raise ValueError(
+                f"fusion_heads ({self.fusion_heads}) must divide the last of hidden_units {self.hidden_units}"
+            )
+        return self
 
 
 class AutoftConfig(Settings):
@@ -236,6 +272,56 @@ class HoldoutConfig(Settings):
         return self
 
 
+class MMoEConfig(Settings):
+    """Arm `mmoe`."""
+
+    experts: int = Field(default=4, ge=1)
+    """Experts that both domains share."""
+    expert_units: list[int] = Field(default=[128], min_length=1)
+    """Layers of each."""
+    tower_units: list[int] = Field(default=[64])
+    """Hidden layers of each domain's tower."""
+    batch_norm: bool = True
+    """In experts and towers."""
+
+
+class PLEConfig(Settings):
+    """Arm `ple`."""
+
+    extraction_layers: int = Field(default=2, ge=1)
+    """Layers of experts; one is the paper's CGC."""
+    specific_experts: int = Field(default=2, ge=1)
+    """Experts of each domain, in each layer."""
+    shared_experts: int = Field(default=2, ge=1)
+    """Experts of both domains, in each layer."""
+    expert_units: list[int] = Field(default=[128], min_length=1)
+    """Layers of each expert."""
+    tower_units: list[int] = Field(default=[64])
+    """Hidden layers of each domain's tower."""
+    batch_norm: bool = True
+    """In experts and towers."""
+
+
+class STARConfig(Settings):
+    """Arm `star`."""
+
+    hidden_units: list[int] = Field(default=[128, 64])
+    """Of the star network."""
+    auxiliary_units: list[int] = Field(default=[32])
+    """Of the auxiliary network."""
+
+
+class JointConfig(Settings):
+    """Arms that train one model on the rows of both domains; embeddings, attention and dropout are those of `model`."""
+
+    ad_weight: float = Field(default=1.0, gt=0)
+    """What an ad counts in the loss; a natural row counts 1."""
+    mmoe: MMoEConfig = MMoEConfig()
+    ple: PLEConfig = PLEConfig()
+    star: STARConfig = STARConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
 class Config(Settings):
     """Everything a run depends on."""
 
@@ -266,6 +352,7 @@ class Config(Settings):
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
     holdout: HoldoutConfig | None = None
+    joint: JointConfig = JointConfig()
     spark: SparkConfig = SparkConfig()
     quality: QualityConfig = QualityConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()

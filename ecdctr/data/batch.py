@@ -25,6 +25,7 @@ class Batch:
         user: Raw user ids, where asked for.
         history: For "user" and "item": `(B, K, D)` float32 vectors of K snapshots, newest first, and `(B, K)` bool,
             which of them know the id. Empty when unused.
+        domain: `(B,)` int64, number of each row's domain in `DOMAINS`; None: all are ads.
     """
 
     ids: Tensor
@@ -36,6 +37,7 @@ class Batch:
     event_id: list[str] | None = None
     user: list[str] | None = None
     history: History = field(default_factory=dict)
+    domain: Tensor | None = None
 
     def __len__(self) -> int:
         return self.label.shape[0]
@@ -91,6 +93,7 @@ class Batch:
                 )
                 for key in first.history
             },
+            domain=None if first.domain is None else torch.cat([d for b in batches if (d := b.domain) is not None]),
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -104,4 +107,5 @@ class Batch:
             event_id=self.event_id,
             user=self.user,
             history={name: (change(vectors), change(mask)) for name, (vectors, mask) in self.history.items()},
+            domain=None if self.domain is None else change(self.domain),
         )

@@ -41,6 +41,7 @@ class Rows:
     label: Array
     weight: Array
     day: Array
+    domain: Array
     event_id: Array | None
     user: Array | None
 
@@ -57,6 +58,7 @@ class Rows:
             self.label[part],
             self.weight[part],
             self.day[part],
+            self.domain[part],
             None if self.event_id is None else self.event_id[part],
             None if self.user is None else self.user[part],
         )
@@ -154,12 +156,12 @@ def columns_of(features: FeatureSet, names: bool) -> list[str]:
     return [*features.columns, "label", "weight", "day", *(["event_id", "user"] if names else [])]
 
 
-def to_rows(table: pa.Table, path: str, features: FeatureSet, names: bool, order: Array | None) -> Rows:
+def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, order: Array | None) -> Rows:
     """Arrays of a row group.
 
     Args:
         table: The row group.
-        path: Its file, for messages.
+        file: Its file, whose rows are all of one domain.
         features: Order of ids and numbers; lengths of sequences.
         names: Whether event and user ids are in the table.
         order: Which row comes at which place; None keeps the table's order.
@@ -167,6 +169,7 @@ def to_rows(table: pa.Table, path: str, features: FeatureSet, names: bool, order
     Raises:
         InputError: A null, an id that is no integer, or a sequence of another length.
     """
+    path = file.path
 
     def column(name: str, dtype: type[np.generic]) -> Array:
         array = _whole(table, name, path)
@@ -190,6 +193,7 @@ def to_rows(table: pa.Table, path: str, features: FeatureSet, names: bool, order
         label=column("label", np.float32),
         weight=column("weight", np.float32),
         day=column("day", np.int64),
+        domain=np.full(rows, file.domain, np.int64),
         event_id=column("event_id", np.object_) if names else None,
         user=column("user", np.object_) if names else None,
     )

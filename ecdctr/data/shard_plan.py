@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from random import Random
 
 from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.features.domains import AD
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """One Parquet file and its number of rows."""
+    """One Parquet file, its number of rows, and the domain that they are of."""
 
     path: str
     rows: int
+    domain: int = AD
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ def plan_lanes(files: Sequence[FileRows], lanes: int, seed: int, shuffle: bool) 
         if shuffle:
             Random(f"files {seed} {lane}").shuffle(places)  # noqa: S311 - an order, not a secret
     return LanePlan(tuple(tuple(files[place] for place in places) for places in dealt), seed, shuffle)
+
+
+def join_plans(plans: Sequence[LanePlan]) -> LanePlan:
+    """One plan over the lanes of several: every step takes of each the same share.
+
+    So a step of joint training has rows of both domains as their logs have, and none runs out before the other.
+
+    Args:
+        plans: Plans of one seed and one way to shuffle, at least one.
+    """
+    return LanePlan(tuple(lane for plan in plans for lane in plan.lanes), plans[0].seed, plans[0].shuffle)
 
 
 def owned_lanes(lanes: int, rank: int, size: int) -> range:

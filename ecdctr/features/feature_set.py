@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.features import BucketFeature, CrossFeature, IdFeature, NumberFeature, SequenceFeature, TimeFeature
@@ -10,6 +10,8 @@ from ecdctr.exceptions import ConfigError
 
 USER = "user_id"
 ITEM = "item_id"
+SOURCE = "source."
+"""Before the vocabularies of a frozen source network, which knows other rows than the model beside it."""
 FIXED_SIZES = {"hour": 24, "weekday": 7}
 
 
@@ -59,6 +61,15 @@ class FeatureSet:
             fixed_rows={name: rows for name, rows in self.fixed_rows.items() if name in used},
             oov_buckets={name: buckets for name, buckets in self.oov_buckets.items() if name in used},
             attention={},
+        )
+
+    def of_source(self) -> "FeatureSet":
+        """The same contract with vocabularies of a source network's own: it keeps the tables that it was trained with."""
+        return replace(
+            self,
+            vocabulary_of={field: SOURCE + name for field, name in self.vocabulary_of.items()},
+            fixed_rows={SOURCE + name: rows for name, rows in self.fixed_rows.items()},
+            oov_buckets={SOURCE + name: buckets for name, buckets in self.oov_buckets.items()},
         )
 
     def fingerprint(self) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ecdctr.data.batch import Batch
 from ecdctr.features import FeatureSet
+from ecdctr.features.domains import AD
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.normalization import DistributedBatchNorm, Reducer
 
@@ -53,14 +54,22 @@ class CTRModel(nn.Module):
         """Take over a network of the same structure."""
         self.load_state_dict(dict(state))
 
-    def shift_logits(self, amount: float) -> None:
-        """Add a constant to all logits: the output bias then states another click rate at once.
+    def output_bias(self, domain: int) -> Tensor:
+        """The bias `(1,)` of the logits of one domain's rows; a model with one head has one for all."""
+        return self.last_bias(self.mlp)
+
+    @staticmethod
+    def last_bias(network: nn.Module) -> Tensor:
+        """The bias of a network's last linear layer."""
+        return [module for module in network.modules() if isinstance(module, nn.Linear)][-1].bias
+
+    def shift_logits(self, amount: float, domain: int = AD) -> None:
+        """Add a constant to the logits of a domain: the output bias then states another click rate at once.
 
         A rare click would otherwise cost the first hundreds of steps for this one number.
         """
-        output = [module for module in self.mlp.modules() if isinstance(module, nn.Linear)][-1]
         with torch.no_grad():
-            output.bias.add_(amount)
+            self.output_bias(domain).add_(amount)
 
     def penalty(self) -> Tensor | None:
         """What each row `(B,)` of the last training batch costs beside its log loss, in nats; None: nothing."""

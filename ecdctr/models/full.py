@@ -12,6 +12,7 @@ from ecdctr.features import FeatureSet
 from ecdctr.features.encoding import PADDING
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.sequence_pooling import mean_of_clicks
 from ecdctr.nn.snapshot_pooling import SnapshotPooling
 
 ENTITIES = ("user", "item")
@@ -33,7 +34,7 @@ def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 class FullModel(CTRModel):
     """A model that can be CPM and A-CTR: every input becomes a field vector of one length, whatever interacts them.
 
-    Fields stand in this order: id fields, one attended interest per sequence, then, with snapshots, the aggregated
+    Fields stand in this order: id fields, one interest per sequence, then, with snapshots, the aggregated
     historical embeddings of the user and of the item (E-CDCTR, arXiv 2408.16238).
 
     Args:
@@ -42,7 +43,7 @@ class FullModel(CTRModel):
         seed: Of all initial values.
         history_dim: Length of historical vectors; None: the model reads none.
         embedding_dim: D.
-        attention_hidden_units: Of the attention's scoring network.
+        attention_hidden_units: Of the attention's scoring network; None: the mean of the clicks instead of attention.
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
         first_order: Whether each id has a further weight of its own beside its vector.
@@ -59,16 +60,17 @@ class FullModel(CTRModel):
         seed: int,
         history_dim: int | None,
         embedding_dim: int,
-        attention_hidden_units: Sequence[int],
+        attention_hidden_units: Sequence[int] | None,
         snapshot_pooling: PoolingMode,
         history_count: int = 1,
         first_order: bool = False,
     ) -> None:
         super().__init__(features, rows, embedding_dim + first_order, seed)
         self.embedding_dim = embedding_dim
-        self.attentions = nn.ModuleDict(
-            {name: TargetAttention(embedding_dim, attention_hidden_units) for name in features.sequence_fields}
-        )
+        self.attentions = nn.ModuleDict()
+        if attention_hidden_units is not None:
+            for name in features.sequence_fields:
+                self.attentions[name] = TargetAttention(embedding_dim, attention_hidden_units)
         self.pooling = nn.ModuleDict()
         self.projection = nn.ModuleDict()
         if history_dim is not None:
@@ -126,7 +128,7 @@ class FullModel(CTRModel):
         """
         ids, histories = self.embed(batch)
         vectors, weights = self._parts(ids)
-        interests = [self._attend(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
+        interests = [self._interest(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
         extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
         made = fields, weights.flatten(1)
@@ -136,9 +138,12 @@ class FullModel(CTRModel):
         vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)
         return vectors, weights
 
-    def _attend(self, name: str, past: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    def _interest(self, name: str, past: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+        clicked = batch.sequences[name] != PADDING
+        if name not in self.attentions:
+            return mean_of_clicks(past, clicked)
         target = vectors[:, self.features.id_fields.index(self.features.attention[name])]
-        interest: Tensor = self.attentions[name](target, past, batch.sequences[name] != PADDING)
+        interest: Tensor = self.attentions[name](target, past, clicked)
         return interest
 
     def historical(self, entity: str, snapshots: Tensor, present: Tensor) -> Tensor:

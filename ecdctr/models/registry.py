@@ -8,13 +8,30 @@ import torch
 
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
+from ecdctr.models.autoint import AutoInt
 from ecdctr.models.base import CTRModel
 from ecdctr.models.dcnv2 import DCNv2
 from ecdctr.models.deepfm import DeepFM
 from ecdctr.models.din import DIN
+from ecdctr.models.dnn import DNN
+from ecdctr.models.finalmlp import FinalMLP
+from ecdctr.models.mmoe import MMoE
+from ecdctr.models.ple import PLE
+from ecdctr.models.star import STAR
 from ecdctr.models.tiny import TinyModel
 
-MODELS: dict[str, type[CTRModel]] = {"tiny": TinyModel, "dcnv2": DCNv2, "deepfm": DeepFM, "din": DIN}
+MODELS: dict[str, type[CTRModel]] = {
+    "tiny": TinyModel,
+    "dnn": DNN,
+    "deepfm": DeepFM,
+    "dcnv2": DCNv2,
+    "autoint": AutoInt,
+    "din": DIN,
+    "finalmlp": FinalMLP,
+    "mmoe": MMoE,
+    "ple": PLE,
+    "star": STAR,
+}
 
 
 def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed: int, **options: Any) -> CTRModel:

@@ -73,9 +73,12 @@ class DistributedBatchNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `(B, features)`."""
-        normal = self._by_batch(x) if self.training else self._by_running(x)
-        return normal * self.weight + self.bias
+        """Normalise `(B, features)`, then scale and shift."""
+        return self.normalise(x) * self.weight + self.bias
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """`(B, features)` with mean 0 and variance 1 by the global batch, in evaluation by the running statistics."""
+        return self._by_batch(x) if self.training else self._by_running(x)
 
     def _by_running(self, x: Tensor) -> Tensor:
         return (x - self.running_mean) * torch.rsqrt(self.running_var + self.eps)

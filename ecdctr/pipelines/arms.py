@@ -1,7 +1,7 @@
 """The arms of a comparison, as data: what each takes from the levels above the ad model (contract §7)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ecdctr.config import Config
 from ecdctr.config.schema import BatchNormStart, FineTuning, PoolingMode, SnapshotLookup
@@ -62,6 +62,9 @@ class Arm:
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
         widening: Factor of `model.embedding_dim`.
         policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
+        frozen: What of a CPM version the ad model reads and never changes: its `features` (the vectors of user and item),
+            or its `tower` (hidden layers, through adapters).
+        joint: The model of both domains that is trained on both tables; None: the backbone, on ads.
         title: For readers of the report.
     """
 
@@ -75,7 +78,24 @@ class Arm:
     shuffled: bool = False
     widening: int = 1
     policy: FineTuning | None = None
+    frozen: Literal["features", "tower"] | None = None
+    joint: Literal["mmoe", "ple", "star"] | None = None
     title: str = ""
+
+    @property
+    def needs_cpm(self) -> bool:
+        """Whether a CPM version must be there."""
+        return self.pretrained or self.frozen is not None
+
+    def options(self, config: Config) -> dict[str, Any]:
+        """Options of the ad model, as `ecdctr.models.registry.build` takes them."""
+        if self.joint is not None:
+            shared = config.model.model_dump(include={"embedding_dim", "attention_hidden_units", "dropout"})
+            own: dict[str, Any] = getattr(config.joint, self.joint).model_dump()
+            return shared | own
+        options = self.twin(config).options(config)
+        # One vector per id: nothing to attend to.
+        return options | ({"snapshot_pooling": "mean"} if self.frozen == "features" else {})
 
     def twin(self, config: Config) -> Twin:
         """The structure of this arm's model and the CPM versions that it starts from."""
@@ -99,7 +119,7 @@ class Arm:
 
 def twins(arms: list[Arm], config: Config) -> list[Twin]:
     """The CPM variants that some arms start from, each once."""
-    return list(dict.fromkeys(arm.twin(config) for arm in arms if arm.pretrained))
+    return list(dict.fromkeys(arm.twin(config) for arm in arms if arm.needs_cpm))
 
 
 ARMS = {
@@ -151,5 +171,16 @@ ARMS = {
         Arm("ecdctr_autoft", pretrained=True, history=True, policy="autoft", title="E-CDCTR fine-tuned by AutoFT"),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
         Arm("target_only_wide", pretrained=False, history=False, widening=2, title="Ads only, embeddings twice as long"),
+        Arm(
+            "frozen_features", pretrained=False, history=False, frozen="features",
+            title="Ads only, reading the natural model's frozen vectors of user and item",
+        ),
+        Arm(
+            "frozen_tower", pretrained=False, history=False, frozen="tower",
+            title="Ads only, beside the frozen natural model, joined by gated adapters",
+        ),
+        Arm("mmoe", pretrained=False, history=False, joint="mmoe", title="Both domains together: MMoE"),
+        Arm("ple", pretrained=False, history=False, joint="ple", title="Both domains together: PLE"),
+        Arm("star", pretrained=False, history=False, joint="star", title="Both domains together: STAR"),
     )
 }  # fmt: skip

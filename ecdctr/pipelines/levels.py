@@ -5,16 +5,17 @@ import json
 import logging
 from typing import Any, Literal
 
+from ecdctr.config.features import Domain
 from ecdctr.config.schema import TrainingConfig
 from ecdctr.exceptions import NotReadyError
-from ecdctr.features.feature_set import FeatureSet
+from ecdctr.features.feature_set import SOURCE, FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import Arm, Reading, Twin
 from ecdctr.pipelines.clock import DAY, day_number
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.training.task import Files, FineTune, History, LevelTask, Snapshot, Start
+from ecdctr.training.task import Files, FineTune, History, LevelTask, Snapshot, Start, Tower
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,11 @@ class Levels:
         level = self.config.levels.cpm
         window = self._window("natural_samples", date, level.window)
         history, parents = self._history(date, twin.history)
-        task = self._full_task("cpm", twin.name, twin, date, window, level.training, Start(kind="scratch"), history)
+        task = self._full_task(
+            "cpm", twin.name, twin.options(self.config), date, window, level.training, Start(kind="scratch"), history,
+            # Read by the arm `frozen_features`.
+            export_snapshot=twin.history is None,
+        )  # fmt: skip
         return self._train(task, date, window, parents)
 
     def actr(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
@@ -71,30 +76,62 @@ class Levels:
         Raises:
             NotReadyError: No CPM version, no rows in the window.
         """
+        if arm.joint is not None:
+            return self._joint(date, arm, score=score)
         level = self.config.levels.actr
         window = self._window("ad_samples", date, level.window)
         start, parents = Start(kind="scratch"), []
         twin = arm.twin(self.config)
-        cpm = self._newest("cpm", twin.name, date) if arm.pretrained else None
-        if arm.pretrained and cpm is None:
+        cpm = self._newest("cpm", twin.name, date) if arm.needs_cpm else None
+        if arm.needs_cpm and cpm is None:
             raise NotReadyError(
                 f"no CPM version ({twin.name}) that ends by {date}",
                 hint=f"ecdctr train cpm --date {date}, or ecdctr run",
             )
         if cpm is not None:
-            start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
             parents = [cpm.version]
+        if cpm is not None and arm.pretrained:
+            start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
         previous = self._newest("actr", arm.name, date - DAY)
-        if previous is not None and previous.window_until > window[0] and set(parents) <= set(previous.parents):
+        # A frozen tower is replaced beside the model that goes on; whatever was copied or read as an input is not.
+        goes_on = previous is not None and (arm.frozen == "tower" or set(parents) <= set(previous.parents))
+        if previous is not None and previous.window_until > window[0] and goes_on:
             start = self._start("continue", previous)
             parents = [*parents, previous.version]
             window = (previous.window_until, date)
         history, snapshots = self._history(date, twin.history)
+        if arm.frozen == "features" and cpm is not None:
+            # CPM has seen no ad, so its newest vectors tell no row of this table its own label.
+            dim = self.config.model.embedding_dim
+            history = History(snapshots=[self._snapshot(cpm)], count=1, lookup="latest", dim=dim)
         task = self._full_task(
-            "actr", arm.name, twin, date, window, level.training, start, history,
-            score=(date, date + DAY) if score else None, fine_tune=self._fine_tune(arm),
+            "actr", arm.name, arm.options(self.config), date, window, level.training, start, history,
+            score=(date, date + DAY) if score else None, tower=cpm if arm.frozen == "tower" else None,
+            fine_tune=self._fine_tune(arm),
         )  # fmt: skip
         return self._train(task, date, window, [*parents, *snapshots])
+
+    def _joint(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
+        """One model on both domains: first on both windows before `date`, then on what is new since its last version.
+
+        Raises:
+            NotReadyError: No ads in the window.
+        """
+        levels, joint = self.config.levels, self.config.joint
+        ads = self._window("ad_samples", date, levels.actr.window)
+        natural = self._window("natural_samples", date, levels.cpm.window)
+        start, parents = Start(kind="scratch"), []
+        previous = self._newest("actr", arm.name, date - DAY)
+        if previous is not None and previous.window_until > ads[0]:
+            start, parents = self._start("continue", previous), [previous.version]
+            ads = natural = (previous.window_until, date)
+        window = (min(ads[0], natural[0]), date)
+        train = [self._files("ad_samples", ads, joint.ad_weight), self._files("natural_samples", natural)]
+        task = self._task(
+            "actr", arm.name, date, window, self.workspace.features, arm.joint or "", arm.options(self.config),
+            joint.training, start, score=(date, date + DAY) if score else None, train=train,
+        )  # fmt: skip
+        return self._train(task, date, window, parents)
 
     def _window(self, table: str, date: dt.date, length: int) -> Window:
         """The `length` days before `date`, as far back as the table reaches."""
@@ -132,35 +169,31 @@ class Levels:
             raise NotReadyError(
                 f"no TPM snapshot that ends by {date}", hint=f"ecdctr train tpm --date {date}, or ecdctr run"
             )
-        snapshots = [
-            Snapshot(
-                version=entry.version, until_day=until_day(entry), digest=entry.digest,
-                folder=str(self.workspace.store.path(entry.artifact)),
-            )
-            for entry in entries
-        ]  # fmt: skip
         history = History(
-            snapshots=snapshots, count=reading.count, lookup=reading.lookup, dim=self.config.levels.tpm.embedding_dim,
+            snapshots=[self._snapshot(entry) for entry in entries], count=reading.count, lookup=reading.lookup, dim=self.config.levels.tpm.embedding_dim,
             shuffled=reading.shuffled,
         )  # fmt: skip
         return history, [entry.version for entry in entries[-reading.count :]]
+
+    def _snapshot(self, entry: LedgerEntry) -> Snapshot:
+        folder = str(self.workspace.store.path(entry.artifact))
+        return Snapshot(version=entry.version, until_day=until_day(entry), folder=folder, digest=entry.digest)
 
     def _full_task(
         self,
         level: Literal["cpm", "actr"],
         arm: str,
-        twin: Twin,
+        options: dict[str, Any],
         date: dt.date,
         window: Window,
         training: TrainingConfig,
         start: Start,
         history: History | None,
-        score: Window | None = None,
-        fine_tune: FineTune | None = None,
+        **further: Any,
     ) -> LevelTask:
         return self._task(
-            level, arm, date, window, self.workspace.features, self.config.model.backbone, twin.options(self.config),
-            training, start, history=history, score=score, fine_tune=fine_tune,
+            level, arm, date, window, self.workspace.features, self.config.model.backbone, options, training, start,
+            history=history, **further,
         )  # fmt: skip
 
     def _task(
@@ -179,19 +212,25 @@ class Levels:
         score: Window | None = None,
         export_snapshot: bool = False,
         fine_tune: FineTune | None = None,
+        train: list[Files] | None = None,
+        tower: LedgerEntry | None = None,
     ) -> LevelTask:
         config, workspace = self.config, self.workspace
         table = "ad_samples" if level == "actr" else "natural_samples"
         known = workspace.rows_until(date)
+        rows = {name: known[name] for name in features.vocabularies}
+        if tower is not None:
+            known = workspace.rows_until(tower.date)
+            rows |= {SOURCE + name: known[name] for name in features.vocabularies}
         draft = LevelTask(
             version="", level=level, arm=arm, features=json.loads(json.dumps(features.__dict__)),
-            rows={name: known[name] for name in features.vocabularies}, backbone=backbone, options=options,
+            rows=rows, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
-            train=self._files(table, window), history=history, export_snapshot=export_snapshot, fine_tune=fine_tune,
-            score=self._files("ad_samples", score, held=True) if score else None, store=str(workspace.store.root),
-            checkpoints="",
+            train=train or [self._files(table, window)], tower=self._tower(tower), history=history, fine_tune=fine_tune,
+            export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
+            store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
-        if draft.train.rows == 0 and start.kind != "continue":
+        if draft.train[0].rows == 0 and start.kind != "continue":
             raise NotReadyError(
                 f"{table} has no rows in [{window[0]}, {window[1]}), which {level} of {date} trains on",
                 hint="prepare more days, or choose a later date or a longer window",
@@ -205,7 +244,13 @@ class Levels:
             }
         )
 
-    def _files(self, table: str, window: Window, *, held: bool = False) -> Files:
+    def _tower(self, entry: LedgerEntry | None) -> Tower | None:
+        if entry is None:
+            return None
+        folder = str(self.workspace.store.path(entry.artifact))
+        return Tower(version=entry.version, artifact=folder, digest=entry.digest)
+
+    def _files(self, table: str, window: Window, weight: float = 1.0, *, held: bool = False) -> Files:
         """Files of some days; held-out ones are left out of training, and scored beside the days to score."""
         pinned = self.workspace.pinned(table)
         kept_back = held_out(pinned.files, self.config.holdout) if table == "ad_samples" else set[str]()
@@ -216,7 +261,8 @@ class Levels:
             if (file.path in kept_back and held)
             or (first <= str(file.event_date) < last and file.path not in kept_back)
         ]
-        return Files(table=table, version=pinned.version, files=chosen)
+        domain: Domain = "ad" if table == "ad_samples" else "natural"
+        return Files(table=table, version=pinned.version, files=chosen, domain=domain, weight=weight)
 
     def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:
         records = self.workspace.call("train_level", task.model_dump(mode="json"), f"{task.level} {task.arm} {date}")

@@ -59,7 +59,7 @@ class Publisher:
     ) -> LedgerEntry:
         """Take a trained version in; it is published by the next `flush`."""
         config = self.workspace.config
-        tables = {task.train.table: task.train.version}
+        tables = {files.table: files.version for files in task.train}
         entry = LedgerEntry(
             version=task.version, level=task.level, arm=task.arm, date=date, window_from=window[0], window_until=window[1],
             parents=tuple(parents), tables=tables, config_digest=config.model_digest(task.level), code_version=__version__,
@@ -75,7 +75,7 @@ class Publisher:
             return
         lake = self.workspace.lake
         for trained in self.waiting:
-            if trained.task.export_snapshot:
+            if trained.task.level == "tpm":
                 append_snapshot(lake, trained.task.folder, trained.entry.version, trained.entry.date)
         scored = {t.entry.version: t for t in self.waiting if t.task.score_dir is not None}
         if scored:

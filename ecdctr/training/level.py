@@ -3,7 +3,7 @@
 import logging
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.data.batch import Batch
 from ecdctr.data.reader import iterate
-from ecdctr.data.shard_plan import FileRows, LanePlan, plan_lanes
+from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
 from ecdctr.distributed.tasks import Signals
-from ecdctr.exceptions import IntegrityError
+from ecdctr.exceptions import ConfigError, IntegrityError
+from ecdctr.features.domains import DOMAINS
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
+from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
@@ -31,6 +33,7 @@ from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.fine_tuning import fine_tune, load_frozen, start_from
+from ecdctr.transfer.frozen_tower import FrozenTower
 from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
@@ -73,7 +76,7 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
         _load_parameters(model, store.path(task.version))
     if task.score is not None and task.score_dir is not None:
         since = time.perf_counter()
-        batches = _batches(task, collective, task.score, epoch=0, shuffle=False, batch_size=8192, names=True)
+        batches = _batches(task, collective, [task.score], epoch=0, shuffle=False, batch_size=8192, names=True)
         if isinstance(model, AutoFT):
             statistics = PolicyStatistics(model)
             write_predictions(model, batches, Path(task.score_dir), collective, statistics.add)
@@ -93,17 +96,20 @@ def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dic
 
 
 def _build(task: LevelTask, collective: Collective) -> CTRModel:
-    model = build(
-        task.backbone,
-        features=task.feature_set(),
-        rows=task.rows,
-        history_dim=task.history.dim if task.history else None,
-        seed=task.seed,
-        **task.options,
-    )
+    features = task.feature_set()
+    options = task.options | ({"history_dim": task.history.dim} if task.history else {})
+    model = build(task.backbone, features=features, rows=task.rows, seed=task.seed, **options)
+    if len(task.train) > 1 and not isinstance(model, JointModel):
+        raise ConfigError(
+            f"{task.backbone} has one head and cannot train on {len(task.train)} domains", hint="see docs/baselines.md"
+        )
     if task.fine_tune is not None:
         assert isinstance(model, FullModel)
         model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed)
+    if task.tower is not None and isinstance(model, FullModel):
+        twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
+        assert isinstance(twin, FullModel)
+        model = FrozenTower(model, twin)
     model.attach(collective)
     return model
 
@@ -111,9 +117,11 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
 def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[Trainer, dict[str, list[str]]]:
     """Bring parameters and optimisers to where the task starts; every rank reads the same bytes itself."""
     moved: dict[str, list[str]] = {}
-    log_odds = click_log_odds(task.train, collective)
+    rates = [click_log_odds(files, collective) for files in task.train]
+    log_odds = rates[0]
     if task.start.kind == "scratch":
-        model.shift_logits(log_odds)
+        for files, rate in zip(task.train, rates, strict=True):
+            model.shift_logits(rate, DOMAINS.index(files.domain))
     elif task.start.kind == "warm":
         network, tables = _load_state(Path(task.start.artifact or ""))
         report = start_from(model, network, tables, task.start.batch_norm)
@@ -124,6 +132,8 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         }  # fmt: skip
     elif task.start.kind == "continue":
         _load_parameters(model, Path(task.start.artifact or ""))
+    if task.tower is not None and isinstance(model, FrozenTower):
+        model.load_source(*_load_state(Path(task.tower.artifact)))
     trainer = Trainer(model, collective, task.training, task.seed)
     trainer.progress.log_odds = log_odds
     if task.start.kind == "continue":
@@ -144,16 +154,18 @@ def _load_parameters(model: CTRModel, folder: Path) -> None:
         load_frozen(model, load_file(folder / FROZEN_NETWORK), load_file(folder / FROZEN_TABLES))
 
 
-def _plan(task: LevelTask, files: Files, epoch: int, shuffle: bool) -> LanePlan:
-    return plan_lanes(
-        [FileRows(path, rows) for path, rows in files.files], lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle
-    )
+def _plan(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
+    def plan(source: Files) -> LanePlan:
+        files = [FileRows(path, rows, DOMAINS.index(source.domain)) for path, rows in source.files]
+        return plan_lanes(files, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+
+    return join_plans([plan(source) for source in sources])
 
 
 def _batches(
     task: LevelTask,
     collective: Collective,
-    files: Files,
+    sources: Sequence[Files],
     *,
     epoch: int,
     shuffle: bool,
@@ -162,9 +174,11 @@ def _batches(
     names: bool = False,
 ) -> Iterator[Batch]:
     batches = iterate(
-        _plan(task, files, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
+        _plan(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names,
     )  # fmt: skip
+    if any(source.weight != 1.0 for source in sources):
+        batches = _weighted(batches, {DOMAINS.index(source.domain): source.weight for source in sources})
     if task.history is None:
         yield from batches
         return
@@ -173,6 +187,14 @@ def _batches(
     history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup, shuffle_seed)
     for batch in batches:
         yield history.attach(batch)
+
+
+def _weighted(batches: Iterator[Batch], weights: dict[int, float]) -> Iterator[Batch]:
+    by_domain = torch.tensor([weights.get(domain, 1.0) for domain in range(len(DOMAINS))])
+    for batch in batches:
+        assert batch.domain is not None
+        batch.weight = batch.weight * by_domain[batch.domain]
+        yield batch
 
 
 def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals) -> Progress:
@@ -240,7 +262,7 @@ def _publish(
         "steps": progress.step,
         # Within the record, so that a run which adopts the version knows it too.
         "seconds": time.perf_counter() - started,
-        "rows": task.train.rows * task.training.epochs,
+        "rows": task.train_rows * task.training.epochs,
         "parameters": sum(t.numel() for t in (network | tables).values()),
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,
         "loss_curve": progress.curve,
@@ -257,7 +279,9 @@ def _publish(
             if isinstance(model, AutoFT):
                 _save_frozen(model, task, folder)
             for entity, present in seen.items():
-                np.save(folder / f"{entity}.npy", tables[_vocabulary(task, entity)].numpy())
+                # A first-order weight behind the vector is no part of it.
+                vectors = tables[_vocabulary(task, entity)][:, : task.options["embedding_dim"]]
+                np.save(folder / f"{entity}.npy", vectors.numpy())
                 np.save(folder / f"{entity}_present.npy", present)
         CheckpointFolder(Path(task.checkpoints), task.digest()).remove()
     collective.barrier()

@@ -4,20 +4,24 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from ecdctr.config.features import Domain
 from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
 
 
 class Files(Settings):
-    """Exact Parquet files of one pinned table version."""
+    """Exact Parquet files of one pinned table version, all of one domain."""
 
     table: str
     version: int
     files: list[tuple[str, int]]
     """Path and rows of each."""
+    domain: Domain = "ad"
+    weight: float = 1.0
+    """What a row counts in the loss, beside its own weight."""
 
     @property
     def rows(self) -> int:
@@ -43,6 +47,14 @@ class FineTune(Settings):
 
     kind: FineTuning
     settings: AutoftConfig
+
+
+class Tower(Settings):
+    """A published network that stays as it is beside the one that learns."""
+
+    version: str
+    artifact: str
+    digest: str
 
 
 class Snapshot(Settings):
@@ -86,7 +98,10 @@ class LevelTask(Settings):
     lanes: int
     ranks: int
     start: Start
-    train: Files
+    train: list[Files] = Field(min_length=1)
+    """Rows to train on: the level's own, then, with joint training, those of the other domain."""
+    tower: Tower | None = None
+    """The frozen source network; its known rows are in `rows` under its vocabularies' names, see `FeatureSet.of_source`."""
     history: History | None = None
     fine_tune: FineTune | None = None
     """None: every parameter is trained."""
@@ -113,10 +128,15 @@ class LevelTask(Settings):
         """SHA-256 over all that decides the parameters; paths of folders are left out."""
         elsewhere: Any = {
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
-            "start": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
+            "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
         }  # fmt: skip
         tree = self.model_dump_json(exclude=elsewhere)
         return hashlib.sha256(tree.encode()).hexdigest()
+
+    @property
+    def train_rows(self) -> int:
+        """Rows of one epoch."""
+        return sum(files.rows for files in self.train)
 
     @property
     def folder(self) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import TrainingError
+from ecdctr.features.domains import AD
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel, Inputs
 from ecdctr.nn.policy import Choice, Policy
@@ -110,10 +111,10 @@ class AutoFT(CTRModel):
             return None
         return self.cost * self.choice.probability.mean(1)
 
-    def shift_logits(self, amount: float) -> None:
+    def shift_logits(self, amount: float, domain: int = AD) -> None:
         """See `CTRModel.shift_logits`; both ways are shifted."""
-        self.tuned.shift_logits(amount)
-        self.frozen.shift_logits(amount)
+        self.tuned.shift_logits(amount, domain)
+        self.frozen.shift_logits(amount, domain)
 
 
 def decisions(model: FullModel, *, fields: bool = True, layers: bool = True) -> list[str]:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ecdctr.config.schema import AutoftConfig, FineTuning
+from ecdctr.features.domains import AD
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.nn.policy import FixedPolicy, LearnedPolicy, Policy, RandomPolicy
@@ -45,8 +46,8 @@ def _policy(model: FullModel, kind: FineTuning, names: list[str], settings: Auto
 
 def _output_layer(model: FullModel) -> str:
     """The layer that the logit's bias is in."""
-    output = [module for module in model.mlp.modules() if isinstance(module, nn.Linear)][-1]
-    return next(name for name, layer in model.layers().items() if any(part is output for part in layer.modules()))
+    bias = model.output_bias(AD)
+    return next(name for name, layer in model.layers().items() if any(part is bias for part in layer.parameters()))
 
 
 def start_from(

@@ -1,5 +1,6 @@
 """Arms as data: which CPM versions they share, and what an arm changes of the configuration."""
 
+import inspect
 from pathlib import Path
 from typing import get_args
 
@@ -7,6 +8,7 @@ import pytest
 
 from ecdctr.config import load_config
 from ecdctr.config.schema import ArmName
+from ecdctr.models.registry import MODELS
 from ecdctr.pipelines.arms import ARMS, twins
 
 pytestmark = pytest.mark.unit
@@ -77,3 +79,19 @@ def test_wide_doubles_the_embeddings_and_nothing_else():
     usual, wide = (twin(name).options(config()) for name in ("target_only", "target_only_wide"))
     assert wide.pop("embedding_dim") == 2 * usual.pop("embedding_dim")
     assert wide == usual
+
+
+def test_arms_on_a_frozen_natural_model_share_the_cpm_without_historical_embeddings():
+    found = twins([ARMS[name] for name in ("frozen_features", "frozen_tower", "mmoe", "finetune")], config())
+    assert [each.name for each in found] == ["plain"]
+    assert ARMS["frozen_features"].options(config())["snapshot_pooling"] == "mean"
+
+
+@pytest.mark.parametrize("name", ["mmoe", "ple", "star"])
+def test_options_of_joint_arms_are_those_of_their_models(name):
+    assert twins([ARMS[name]], config()) == []
+    changed = config("model.embedding_dim=5", "model.dropout=0.25")
+    options = ARMS[name].options(changed)
+    assert options.keys() <= set(inspect.signature(MODELS[name]).parameters)
+    assert options.items() >= {"embedding_dim": 5, "dropout": 0.25}.items()
+    assert options.items() >= getattr(changed.joint, name).model_dump().items()

@@ -191,6 +191,14 @@ def test_an_arm_without_upper_levels_costs_none_of_them(walked):
     assert set(found["per_day"]) == set(found["retrained_daily"]) == {"actr"}
 
 
+def test_an_arm_trained_on_both_tables_would_train_anew_on_both(walked):
+    workspace, versions = walked
+    both = [replace(each, tables={"ad_samples": 3, "natural_samples": 5}) for each in versions["actr"]]
+    found = cost(workspace, {"tpm": [], "cpm": [], "actr": both}, day(10), day(14))
+    # Six days of ten ads, and CPM's four days of a hundred natural rows.
+    assert found["retrained_daily"] == {"actr": {"rows": 460.0, "seconds": None}}
+
+
 def test_costs_of_seeds_are_averaged(walked):
     workspace, versions = walked
     found = cost(workspace, versions, day(10), day(14))

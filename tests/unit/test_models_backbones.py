@@ -1,14 +1,19 @@
 """Every backbone against its paper's formula, written out row by row; and what all of them promise."""
 
+import inspect
 import itertools
+from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional as F
 
+from ecdctr.config.schema import ModelConfig
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import ConfigError, TrainingError
 from ecdctr.features import FeatureSet
+from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import MODELS, build
 
 pytestmark = pytest.mark.unit
@@ -23,15 +28,18 @@ FEATURES = FeatureSet(
     attention={"clicked": "item_id", "seen": "item_id"},
 )
 ROWS = {"user_id": 30, "item_id": 20, "hour": 26}
-FULL = [name for name in MODELS if name != "tiny"]
+JOINT = [name for name, kind in MODELS.items() if issubclass(kind, JointModel)]
+FULL = [name for name in MODELS if name not in ("tiny", *JOINT)]
+WITHOUT_ATTENTION = {"tiny", "dnn"}
 D, ROW_COUNT = 4, 6
 
 
 def make(name: str, **options):
-    base = {} if name == "tiny" else {"history_dim": 3, "attention_hidden_units": [8]}
-    return build(
-        name, features=FEATURES, rows=ROWS, seed=5, **{"embedding_dim": D, "hidden_units": [8, 6]} | base | options
-    )
+    base = {"embedding_dim": D}
+    base |= {} if name in ("mmoe", "ple") else {"hidden_units": [8, 6]}
+    base |= {"history_dim": 3} if name in FULL else {}
+    base |= {} if name in WITHOUT_ATTENTION else {"attention_hidden_units": [8]}
+    return build(name, features=FEATURES, rows=ROWS, seed=5, **base | options)
 
 
 def batch(rows: int = ROW_COUNT) -> Batch:
@@ -59,13 +67,15 @@ def reference_fields(model, data: Batch, row: int) -> tuple[list[torch.Tensor], 
     ids = [whole(v, int(i)) for v, i in zip(FEATURES.vocabularies, data.ids[row], strict=True)]
     fields = [vector[:D] for vector in ids]
     for name in FEATURES.sequence_fields:
+        clicks = [whole("item_id", encoded)[:D] for encoded in data.sequences[name][row].tolist() if encoded]
         interest = torch.zeros(D)
-        for encoded in data.sequences[name][row].tolist():
-            if encoded:
-                q, k = fields[1], whole("item_id", encoded)[:D]
-                interest = interest + model.attentions[name].score(torch.cat([q, k, q - k, q * k])[None])[0] * k
+        for k in clicks:
+            q = fields[1]
+            mean = not model.attentions
+            weight = 1 / len(clicks) if mean else model.attentions[name].score(torch.cat([q, k, q - k, q * k])[None])[0]
+            interest = interest + weight * k
         fields.append(interest)
-    for entity in ("user", "item"):
+    for entity in model.pooling:
         pooled = model.pooling[entity](data.history[entity][0][row : row + 1], data.history[entity][1][row : row + 1])[
             0
         ]
@@ -73,11 +83,19 @@ def reference_fields(model, data: Batch, row: int) -> tuple[list[torch.Tensor], 
     return fields, torch.stack(ids)
 
 
-def reference_mlp(mlp, x: torch.Tensor) -> torch.Tensor:
-    linears = [layer for layer in mlp.layers if isinstance(layer, torch.nn.Linear)]
-    for linear in linears[:-1]:
+def reference_hidden(mlp, x: torch.Tensor, layers: int | None = None) -> torch.Tensor:
+    for linear in [layer for layer in mlp.layers if isinstance(layer, torch.nn.Linear)][:layers]:
         x = torch.relu(linear.weight @ x + linear.bias)
-    return (linears[-1].weight @ x + linears[-1].bias)[0]
+    return x
+
+
+def reference_vector(mlp, x: torch.Tensor) -> torch.Tensor:
+    x = reference_hidden(mlp, x, -1)
+    return mlp.layers[-1].weight @ x + mlp.layers[-1].bias
+
+
+def reference_mlp(mlp, x: torch.Tensor) -> torch.Tensor:
+    return reference_vector(mlp, x)[0]
 
 
 def reference_cross(network, x0: torch.Tensor) -> torch.Tensor:
@@ -87,11 +105,45 @@ def reference_cross(network, x0: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def reference_interacting(layer, fields: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Head by head and field by field; head h owns rows h·d … h·d + d - 1 of each matrix."""
+    heads, dim = layer.shape
+    found = []
+    for m in fields:
+        parts = []
+        for h in range(heads):
+            own = slice(h * dim, (h + 1) * dim)
+            q, ks, vs = layer.query.weight[own] @ m, layer.key.weight[own], layer.value.weight[own]
+            scores = torch.stack([q @ (ks @ k) for k in fields]).exp()
+            parts.append(sum(score / scores.sum() * (vs @ k) for score, k in zip(scores, fields, strict=True)))
+        found.append(torch.relu(torch.cat(parts) + layer.residual.weight @ m))
+    return found
+
+
+def reference_finalmlp(model, fields: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    gates = [2 / (1 + (-reference_vector(gate, fields[at])).exp()) for at, gate in enumerate(model.gates)]
+    first, second = (reference_hidden(stream, gate * x) for stream, gate in zip(model.streams, gates, strict=True))
+    logit = model.fusion.linear.bias[0] + model.fusion.linear.weight[0] @ torch.cat([first, second])
+    part = model.fusion.shape[1]
+    for head, matrix in enumerate(model.fusion.weight):
+        own = slice(head * part, (head + 1) * part)
+        logit = logit + first[own] @ matrix @ second[own]
+    return logit
+
+
 def reference_logit(name: str, model, data: Batch, row: int) -> torch.Tensor:
     fields, ids = reference_fields(model, data, row)
     x = torch.cat([*fields, data.numbers[row]])
     if name == "dcnv2":
         return reference_mlp(model.mlp, reference_cross(model.cross, x))
+    if name == "autoint":
+        numbers = [value * vector for value, vector in zip(data.numbers[row], model.number_fields.vectors, strict=True)]
+        interacted = [*fields, *numbers]
+        for layer in model.interacting:
+            interacted = reference_interacting(layer, interacted)
+        return reference_mlp(model.mlp, torch.cat(interacted)) + reference_mlp(model.deep, x)
+    if name == "finalmlp":
+        return reference_finalmlp(model, fields, x)
     logit = reference_mlp(model.mlp, x)
     if name == "deepfm":
         logit = logit + ids[:, D].sum() + model.number_weights.weight[0] @ data.numbers[row]
@@ -99,9 +151,12 @@ def reference_logit(name: str, model, data: Batch, row: int) -> torch.Tensor:
     return logit
 
 
-@pytest.mark.parametrize("name", FULL)
-def test_logits_are_the_paper_s_formula(name):
-    model, data = make(name, batch_norm=False), batch()
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in FULL), ("finalmlp", {"fusion_heads": 3}), ("autoint", {"attention_heads": 3})],
+)
+def test_logits_are_the_paper_s_formula(name, options):
+    model, data = make(name, batch_norm=False, **options), batch()
     # Vectors of the size they have after training, else every product is lost beside the rest.
     model.tables.weight.mul_(50)
     expected = torch.stack([reference_logit(name, model, data, row) for row in range(ROW_COUNT)])
@@ -165,8 +220,7 @@ def test_every_parameter_learns(name):
             pooling.unknown.fill_(0.5)
     F.binary_cross_entropy_with_logits(model(batch(64)), torch.rand(64)).backward()
     silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    # A bias before batch normalisation is taken out with the mean.
-    assert not [key for key in silent if not (key.startswith("mlp.layers") and key.endswith("bias"))]
+    assert not silent
 
 
 def test_what_cannot_be_built_is_named():
@@ -176,6 +230,32 @@ def test_what_cannot_be_built_is_named():
         make("dcnv2", depth=3)
     with pytest.raises(ConfigError, match="'serial'"):
         make("dcnv2", structure="serial")
+    with pytest.raises(ConfigError, match="6 columns cannot be shared by 4 fusion heads"):
+        make("finalmlp", fusion_heads=4)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_configuration_offers_what_the_backbone_has_and_refuses_the_rest(name):
+    own = set(inspect.signature(MODELS[name]).parameters)
+    values = {"structure": "parallel", "cross_rank": 2, "attention_hidden_units": [8], "gate_hidden_units": [8]}
+    for option, field in ModelConfig.model_fields.items():
+        if option == "backbone":
+            continue
+        value = values.get(option, 1 if field.default is None else field.default)
+        if option in own:
+            assert getattr(ModelConfig(backbone=name, **{option: value}), option) == value
+        else:
+            with pytest.raises(ValidationError, match=f"{option} is set, which backbone '{name}' does not have"):
+                ModelConfig(backbone=name, **{option: value})
+    assert get_args(ModelConfig.model_fields["backbone"].annotation) == tuple(FULL)
+
+
+def test_one_amount_shifts_all_logits():
+    for name in MODELS:
+        model, data = make(name).eval(), batch()
+        before = model(data)
+        model.shift_logits(1.5)
+        torch.testing.assert_close(model(data), before + 1.5, msg=name)
 
 
 def test_a_batch_without_the_history_that_the_model_reads():
