@@ -109,6 +109,8 @@ class Source(Settings):
     """Only where this domain's names differ from `dataset.columns`."""
     side_tables: list[SideTable] = Field(default_factory=list)
     clicks: Clicks | None = None
+    schema_drift: Literal["fail", "warn"] = "fail"
+    """Where a column that is read is missing or has another type in a new file of a local Parquet or CSV log."""
 
 
 class DatasetConfig(Settings):

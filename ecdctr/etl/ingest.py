@@ -14,7 +14,8 @@ from pyspark.sql import types as T
 from ecdctr.config.dataset import Columns, DatasetConfig
 from ecdctr.etl import clock
 from ecdctr.etl.attribution import labelled
-from ecdctr.etl.source import FILE, KEYS_SHOWN, column, id_text, open_source, reading
+from ecdctr.etl.drift import refuse_drift
+from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, id_text, open_source, reading
 from ecdctr.etl.tokens import SEPARATOR
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import log_columns
@@ -166,6 +167,7 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known
     fresh = log.stamps.keys() - {fact.file for fact in same}
     found = Ingest(domain, frame, tuple(same), frozenset(fresh))
     if fresh:
+        refuse_drift(source, f"dataset.{key}", log.stamps, fresh, columns_read(dataset, source))
         unseen = frame.where(F.col(FILE).isin(sorted(fresh))) if same else frame
         with reading(f"dataset.{key}", source.path):
             facts = [fact for fact in _facts(unseen, log.stamps) if fact.file in fresh]

@@ -122,10 +122,14 @@ class _Preparation:
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
         self.features: FeatureSet = feature_set(config.dataset, buckets)
         self.inputs = source.fingerprint(config.dataset)
-        self.notes = {name: note for name in TABLES if (note := note_of(lake, name)) is not None}
         self.number = 1
         self.note: str | None = None
         self.summary = PrepareSummary()
+
+    @functools.cached_property
+    def notes(self) -> dict[str, Note]:
+        """What the last preparations have left in each table."""
+        return {name: note for name in TABLES if (note := note_of(self.lake, name)) is not None}
 
     @property
     def done(self) -> dt.date | None:

@@ -103,11 +103,16 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
     frame = frame.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
     for place, side in enumerate(source.side_tables):
         frame = _join(spark, frame, side, f"{where}.side_tables.{place}")
+    require_columns(frame, columns_read(dataset, source), where)
+    return Log(frame, stamps)
+
+
+def columns_read(dataset: DatasetConfig, source: Source) -> list[str]:
+    """The columns of a log, or of its side tables, that anything is made from."""
     columns = dataset.columns_of(source)
     wanted = {columns.user, columns.item, columns.time.column, *columns.identity()}
     wanted |= set() if columns.label is None else {columns.label}
-    require_columns(frame, [*sorted(wanted), *log_columns(dataset)], where)
-    return Log(frame, stamps)
+    return [*sorted(wanted), *log_columns(dataset)]
 
 
 def _stamps(spark: SparkSession, log: DataFrame, source: Source, where: str) -> dict[str, str]:

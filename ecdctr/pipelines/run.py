@@ -92,9 +92,11 @@ def input_stamp(config: Config) -> list[list[Any]]:
     """Names, sizes and times of the input files: a changed log is another run."""
     stamp = []
     for source in (config.dataset.natural, config.dataset.ads):
-        path = Path(source.path)
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        stamp.append([source.path, len(files), sum(f.stat().st_size for f in files if f.is_file()), _newest(files)])
+        clicks = [source.clicks.path] if source.clicks else []
+        for name in (source.path, *clicks, *(side.path for side in source.side_tables)):
+            path = Path(name)
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            stamp.append([name, len(files), sum(f.stat().st_size for f in files if f.is_file()), _newest(files)])
     return stamp if config.dataset.simulator is None else []
 
 

@@ -28,6 +28,8 @@ def feed(tmp_path):
     def write(domain, name, rows):
         file = tmp_path / "raw" / FILES[domain] / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
+        # A column without any value would be written without a type.
+        rows = rows.astype({"category": "string", "last_category": "string"})
         rows.to_parquet(file, coerce_timestamps="us", index=False)
 
     return write

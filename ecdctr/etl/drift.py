@@ -1,0 +1,101 @@
+"""Files of one log whose columns differ: each difference by its name, before a row is read.
+
+Spark reads all Parquet files of a folder by the schema of one of them: a column that another file lacks would become null, and
+one that has another type there an error in the middle of a job.
+"""
+
+import csv
+import gzip
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ecdctr.config.dataset import Source
+from ecdctr.exceptions import InputError
+
+logger = logging.getLogger(__name__)
+
+Columns = Mapping[str, str]
+"""Type by column."""
+
+
+def columns_of(file: Path, kind: str) -> Columns:
+    """The columns of one file, those of nested ones included (`a.b`); those of CSV are all text.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        if kind == "csv":
+            unpacked = gzip.open if file.suffix == ".gz" else open
+            with unpacked(file, "rt", encoding="utf-8") as text:
+                return dict.fromkeys(next(csv.reader(text), []), "text")
+        return dict(_flat(pq.read_schema(file)))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file} is damaged or missing", hint="replace or remove this file") from error
+
+
+def _flat(fields: Iterable[pa.Field], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for field in fields:
+        name = f"{prefix}{field.name}"
+        if pa.types.is_struct(field.type):
+            yield from _flat([field.type.field(place) for place in range(field.type.num_fields)], f"{name}.")
+        else:
+            yield name, str(field.type)
+
+
+def differences(expected: Columns, found: Columns) -> dict[str, str]:
+    """What distinguishes one file's columns from another's, by the column's top name."""
+    said = {}
+    dropped = [name for name in expected if name not in found]
+    added = [name for name in found if name not in expected]
+    for name in dropped:
+        heirs = [other for other in added if found[other] == expected[name]]
+        renamed = f", perhaps renamed to {heirs[0]!r}" if len(heirs) == 1 and len(dropped) == 1 else ""
+        said[name] = f"column {name!r} ({expected[name]}) is missing{renamed}"
+    for name in added:
+        said[name] = f"column {name!r} ({found[name]}) is new"
+    for name in expected:
+        if name in found and found[name] != expected[name]:
+            said[name] = f"column {name!r} is {found[name]}, was {expected[name]}"
+    return said
+
+
+def refuse_drift(source: Source, where: str, files: Iterable[str], fresh: Iterable[str], used: Iterable[str]) -> None:
+    """Compare the files not seen before with one that was; only of local Parquet and CSV logs.
+
+    Args:
+        source: The log.
+        where: Key of the configuration, for errors.
+        files: All its files, as Spark names them.
+        fresh: Those not seen before.
+        used: Columns of the log that are read.
+
+    Raises:
+        InputError: A column that is read is missing or has another type, while that is not allowed.
+    """
+    if source.format == "delta" or "://" in source.path:
+        return
+    unseen = sorted(fresh)
+    known = sorted(set(files) - set(unseen)) or unseen
+    expected = columns_of(_path(known[0]), source.format)
+    wanted = set(used)
+    for file in unseen:
+        path = _path(file)
+        found = differences(expected, columns_of(path, source.format))
+        hurtful = [text for name, text in found.items() if name.split(".")[0] in wanted and not text.endswith("is new")]
+        if hurtful and source.schema_drift == "fail":
+            raise InputError(
+                f"{where}: {path} differs from {_path(known[0]).name}: {'; '.join(hurtful)}",
+                hint=f"write the file anew, or set {where}.schema_drift: warn to read what fits",
+            )
+        if found:
+            logger.warning("%s: %s: %s", where, path.name, "; ".join(found.values()))
+
+
+def _path(file: str) -> Path:
+    return Path(unquote(urlparse(file).path))
