@@ -9,8 +9,13 @@ from ecdctr.report.comparison import BASELINES
 
 METRICS = ("auc", "gauc", "log_loss")
 
+RIVALS = ("frozen_features", "frozen_tower", "mmoe", "ple", "star", "autoft")
+"""Other methods that E-CDCTR has to stand beside."""
+
 CONTROLS = {
-    "ecdctr": ("ecdctr_no_tpm", "ecdctr_no_cpm", "ecdctr_shuffled_embeddings"),
+    "ecdctr": ("ecdctr_no_tpm", "ecdctr_no_cpm", "ecdctr_shuffled_embeddings", *RIVALS),
+    "ecdctr_autoft": RIVALS,
+    "autoft": ("autoft_random",),
     "ecdctr_shuffled_embeddings": ("ecdctr_no_tpm",),
     "target_only_wide": ("target_only",),
 }
@@ -18,12 +23,13 @@ CONTROLS = {
 
 
 def pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """(arm, baseline) of all comparisons: with both baselines, with `ecdctr` for its variants, and with controls."""
+    """(arm, baseline): with both baselines; else, once for two arms, with `ecdctr` for its variants, and with controls."""
     found = []
     for arm in arms:
         variant = ("ecdctr",) if arm.startswith("ecdctr_") else ()
         for baseline in dict.fromkeys((*BASELINES, *CONTROLS.get(arm, ()), *variant)):
-            if baseline in arms and baseline != arm:
+            told = baseline not in BASELINES and (baseline, arm) in found
+            if baseline in arms and baseline != arm and not told:
                 found.append((arm, baseline))
     return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from ecdctr.report.comparison import Comparison
 from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence
 from ecdctr.report.table import aligned
-from ecdctr.report.wording import NAMES, count, duration, number, printable
+from ecdctr.report.wording import NAMES, count, duration, number, printable, verdict_of
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 
@@ -31,13 +31,17 @@ def render_comparison_table(comparison: Comparison, path: Path | None = None) ->
         told = [cell(between(comparison, name, baseline, metric)) for baseline, metric in against]
         rows.append([printable(name), *figures, *told, duration(arm.train_seconds)])
     first = next(iter(comparison.arms.values())).mean
+    asked = questions(comparison)
+    decided = [difference for difference in asked if verdict_of(difference) != "open"]
+    rest = [f"  further differences that could not be told: {len(asked) - len(decided)}"] if asked != decided else []
     lines = [
         *aligned(rows),
         "",
         f"{count(first.rows)} impressions, {count(first.clicks)} clicks, {len(comparison.seeds)} seeds; differences in "
         "points (hundredths) with 95 % intervals over users, * beyond chance",
         headline(comparison),
-        *(f"  {sentence(comparison, difference)}" for difference in questions(comparison)),
+        *(f"  {sentence(comparison, difference)}" for difference in decided),
+        *rest,
     ]
     if path is not None:
         lines += ["", f"report: {path}"]

@@ -52,9 +52,11 @@ def test_every_arm_meets_both_baselines_variants_meet_the_whole_and_the_control_
     found = pairs(arms)
     assert len(found) == len(set(found))
     assert {baseline for arm, baseline in found if arm == "ecdctr_shuffled_embeddings"} == {
-        "target_only", "finetune", "ecdctr_no_tpm", "ecdctr",
+        "target_only", "finetune", "ecdctr_no_tpm",
     }  # fmt: skip
-    assert ("ecdctr", "ecdctr_no_tpm") in found
+    assert {("ecdctr", "ecdctr_no_tpm"), ("ecdctr", "ecdctr_shuffled_embeddings")} <= set(found)
+    assert ("ecdctr_no_tpm", "ecdctr") not in found
+    assert ("ecdctr_pool_mean", "ecdctr") in pairs(["ecdctr", "ecdctr_pool_mean"])
     assert [baseline for arm, baseline in found if arm == "target_only"] == ["finetune"]
     assert pairs(["mmoe"]) == []
 
