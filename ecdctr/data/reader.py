@@ -95,7 +95,7 @@ class LaneReader:
         self.lane = lane
         self._plan, self._features, self._names, self._decoder = plan, features, names, decoder
         files, self._skip = _from_row(plan.lanes[lane], skip)
-        self._number = {file.path: place for place, file in enumerate(plan.lanes[lane])}
+        self._places = {file.path: (place, file) for place, file in enumerate(plan.lanes[lane])}
         self._reader = RowGroupReader(files, features, names) if files else None
         self._groups = iter(self._reader) if self._reader else None
         self._next: Future[Rows | None] | None = None
@@ -141,11 +141,12 @@ class LaneReader:
         if found is None:
             return None
         path, group, table = found
+        number, file = self._places[path]
         order: Array | None = None
         if self._plan.shuffle:
-            seed = (self._plan.seed, self.lane, self._number[path], group)
+            seed = (self._plan.seed, self.lane, number, group)
             order = np.random.default_rng(seed).permutation(table.num_rows)
-        return to_rows(table, path, self._features, self._names, order)
+        return to_rows(table, file, self._features, self._names, order)
 
 
 def _from_row(files: Sequence[FileRows], skip: int) -> tuple[list[FileRows], int]:

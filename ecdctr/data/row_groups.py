@@ -8,9 +8,9 @@ nothing is read ahead beyond what the caller asks for.
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,10 @@ class _TableResults:
 
 
 class _TableWorker(WorkerBase):
-    """Reads one row group with the columns asked for."""
+    """Reads one row group with the columns asked for; subclassed by each reader with the groups that it wants."""
+
+    wanted: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Row groups by file; all of a file that is not named."""
 
     def __init__(self, worker_id: int, publish_func: Any, args: tuple[Any, ...]) -> None:
         super().__init__(worker_id, publish_func, args)
@@ -90,6 +93,8 @@ class _TableWorker(WorkerBase):
 
     def process(self, piece_index: int, worker_predicate: None, shuffle_row_drop_partition: tuple[int, int]) -> None:
         piece = self._pieces[piece_index]
+        if piece.path in self.wanted and piece.row_group not in self.wanted[piece.path]:
+            return
         try:
             with self._filesystem.open(piece.path, "rb") as source:
                 # One thread: the cores belong to the ranks' own computation.
@@ -111,12 +116,19 @@ class RowGroupReader:
         files: Files in reading order, at least one, with absolute local paths.
         features: The columns to read, and their order.
         names: Read event and user ids too.
+
+    Raises:
+        InputError: Files that differ in which columns they lack.
     """
 
     def __init__(self, files: Sequence[FileRows], features: FeatureSet, names: bool) -> None:
-        self.features, self.names = features, names
-        columns = columns_of(features, names)
+        constants = files[0].constants
+        other = next((file.path for file in files if file.constants.keys() != constants.keys()), None)
+        if other is not None:
+            raise InputError(f"{other} and {files[0].path} differ in the columns that are constant: expected the same")
+        columns = [name for name in columns_of(features, names) if name not in constants]
         paths = [file.path for file in files]
+        wanted = {file.path: file.groups for file in files if file.groups is not None}
         pool = DummyPool()
         # Petastorm hands out as many row groups at a time as there are workers. A pool asked while they are handed out may
         # call itself done too early, or wait for ever; with all of them handed out before the first is asked for it cannot.
@@ -133,7 +145,7 @@ class RowGroupReader:
                 reader_pool=pool,
                 shuffle_row_groups=False,
                 num_epochs=1,
-                worker_class=_TableWorker,
+                worker_class=type("TableWorker", (_TableWorker,), {"wanted": wanted}),
                 is_batched_reader=True,
             )
 
@@ -154,12 +166,12 @@ def columns_of(features: FeatureSet, names: bool) -> list[str]:
     return [*features.columns, "label", "weight", "day", *(["event_id", "user"] if names else [])]
 
 
-def to_rows(table: pa.Table, path: str, features: FeatureSet, names: bool, order: Array | None) -> Rows:
+def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, order: Array | None) -> Rows:
     """Arrays of a row group.
 
     Args:
         table: The row group.
-        path: Its file, for messages.
+        file: Its file.
         features: Order of ids and numbers; lengths of sequences.
         names: Whether event and user ids are in the table.
         order: Which row comes at which place; None keeps the table's order.
@@ -167,8 +179,11 @@ def to_rows(table: pa.Table, path: str, features: FeatureSet, names: bool, order
     Raises:
         InputError: A null, an id that is no integer, or a sequence of another length.
     """
+    path = file.path
 
     def column(name: str, dtype: type[np.generic]) -> Array:
+        if name in file.constants:
+            return np.full(table.num_rows, file.constants[name], dtype)
         array = _whole(table, name, path)
         if dtype is np.int64 and not pa.types.is_integer(array.type):
             raise InputError(f"{path}: column {name} is {array.type}: expected an integer")

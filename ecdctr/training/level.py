@@ -16,6 +16,7 @@ from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.data.batch import Batch
+from ecdctr.data.footers import by_row_groups
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, LanePlan, plan_lanes
 from ecdctr.distributed.collective import Collective
@@ -23,6 +24,7 @@ from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import IntegrityError
 from ecdctr.models.base import CTRModel
 from ecdctr.models.registry import build
+from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
 from ecdctr.training.task import Files, LevelTask
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 NETWORK = "network.safetensors"
 TABLES = "tables.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+EVEN = 0.02
+"""Lanes that differ by more are dealt anew by row groups, where files have several."""
 
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
@@ -60,10 +64,12 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
     model = _build(task, collective)
     if record is None:
         trainer, moved = _prepare(model, collective, task)
-        progress = _train(trainer, task, collective, signals)
-        record = _publish(trainer, progress, store, task, collective, moved, started)
+        pace = Pace()
+        progress = _train(trainer, task, collective, signals, pace)
+        speed = pace.rate(task.train.rows * task.training.epochs / max(progress.steps, 1))
+        record = _publish(trainer, progress, store, task, collective, moved, started, speed)
     else:
-        _load_parameters(model, store.path(task.version))
+        load_version(model, store.path(task.version))
     if task.score is not None and task.score_dir is not None:
         since = time.perf_counter()
         batches = _batches(task, collective, task.score, epoch=0, shuffle=False, batch_size=8192, names=True)
@@ -108,7 +114,7 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
             "copied": report.copied, "grown": report.grown, "reinitialised": report.reinitialised, "skipped": report.skipped,
         }  # fmt: skip
     elif task.start.kind == "continue":
-        _load_parameters(model, Path(task.start.artifact or ""))
+        load_version(model, Path(task.start.artifact or ""))
     trainer = Trainer(model, collective, task.training, task.seed)
     trainer.progress.log_odds = log_odds
     if task.start.kind == "continue":
@@ -120,7 +126,8 @@ def _load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.
     return load_file(folder / NETWORK), load_file(folder / TABLES)
 
 
-def _load_parameters(model: CTRModel, folder: Path) -> None:
+def load_version(model: CTRModel, folder: Path) -> None:
+    """Give a model the parameters of a published version; its tables may have more rows, which stay as they are."""
     network, tables = _load_state(folder)
     model.load_network_state(network)
     for name, table in tables.items():
@@ -128,9 +135,11 @@ def _load_parameters(model: CTRModel, folder: Path) -> None:
 
 
 def _plan(task: LevelTask, files: Files, epoch: int, shuffle: bool) -> LanePlan:
-    return plan_lanes(
-        [FileRows(path, rows) for path, rows in files.files], lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle
-    )
+    parts = [FileRows(path, rows, constants=files.constants) for path, rows in files.files]
+    plan = plan_lanes(parts, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+    if plan.imbalance > EVEN:
+        plan = plan_lanes(by_row_groups(parts), lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+    return plan
 
 
 def _batches(
@@ -157,7 +166,7 @@ def _batches(
         yield history.attach(batch)
 
 
-def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals) -> Progress:
+def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals, pace: Pace) -> Progress:
     """All epochs, from the newest checkpoint if there is one."""
     checkpoints = CheckpointFolder(Path(task.checkpoints), task.digest())
     per_epoch = _plan(task, task.train, 0, False).steps(task.training.batch_size)
@@ -183,6 +192,7 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
         collective.barrier()
 
     def tell(progress: Progress) -> None:
+        pace.tick()
         elapsed = max(time.perf_counter() - since, 1e-9)
         done = (progress.step - step) * task.training.batch_size
         signals.report(
@@ -207,6 +217,7 @@ def _publish(
     collective: Collective,
     moved: dict[str, list[str]],
     started: float,
+    speed: float | None,
 ) -> dict[str, Any]:
     model = trainer.model
     network, tables = model.network_state(), model.tables.tables()
@@ -222,6 +233,7 @@ def _publish(
         "steps": progress.step,
         # Within the record, so that a run which adopts the version knows it too.
         "seconds": time.perf_counter() - started,
+        "steady_samples_per_second": speed,
         "rows": task.train.rows * task.training.epochs,
         "parameters": sum(t.numel() for t in (network | tables).values()),
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,

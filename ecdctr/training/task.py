@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ecdctr.config.schema import TrainingConfig
 from ecdctr.config.settings import Settings
 from ecdctr.features import FeatureSet
@@ -16,6 +18,8 @@ class Files(Settings):
     version: int
     files: list[tuple[str, int]]
     """Path and rows of each."""
+    constants: dict[str, float] = Field(default_factory=dict)
+    """Columns of samples that the files do not have, and their value in every row; for example a weight of 1."""
 
     @property
     def rows(self) -> int:
