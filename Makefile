@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all notebooks results docs clean
+.PHONY: help setup doctor run test check test-all notebooks results docs bench-peers clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -57,6 +57,22 @@ results: setup  ## write docs/results.md from stored comparisons; COMPARE="runs/
 docs: setup  ## write conf/README.md from the schema, run the examples of the documentation
 	$(BIN)/python -m ecdctr.config.reference > conf/.README.md && mv conf/.README.md conf/README.md
 	$(BIN)/python -m pytest tests -m unit -k "reference or readme or docs"
+
+BENCH ?= ../shared/bench
+BENCH_ROWS ?= 1000000
+BENCH_VOCAB ?= 1e5 1e6 1e7
+BENCH_MODELS ?= deepfm,din
+BENCH_PEERS ?= limit-dense,limit-rowwise,torchrec-fused
+BENCH_REPS ?= 2
+BENCH_OUT ?= runs/peers.json
+
+bench-peers: setup  ## this project beside its peers (BENCH=folder of their benchmark); see benchmarks/README.md
+	test -x "$(BENCH)/run_peers.sh" || { echo "bench-peers: BENCH=$(BENCH) has no run_peers.sh" >&2; exit 2; }
+	mkdir -p "$(dir $(BENCH_OUT))"
+	"$(BENCH)/run_peers.sh" --rows $(BENCH_ROWS) --vocab $(BENCH_VOCAB) --models $(BENCH_MODELS) --reps $(BENCH_REPS) \
+		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(BIN)/python -m benchmarks.runner" --out "$(BENCH_OUT)" $(BENCH_MORE)
+	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" > docs/.performance.md
+	mv docs/.performance.md docs/performance.md
 
 clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

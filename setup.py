@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = next(
@@ -68,6 +68,8 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["ecdctr", "ecdctr.*"]),
     package_data={"ecdctr": ["py.typed", "**/*.html", "**/*.j2", "**/*.css"]},
+    # A plain shared library; without a compiler the package installs all the same and torch does its work, slower.
+    ext_modules=[Extension("ecdctr.nn._rows", ["ecdctr/nn/rows.cpp"], extra_compile_args=["-O3"], optional=True)],
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["ecdctr=ecdctr.cli:main"]},

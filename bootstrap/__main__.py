@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 CONSTRAINTS = ROOT / "constraints.txt"
+INSTALLED_FROM = [CONSTRAINTS, ROOT / "setup.py", ROOT / "ecdctr" / "nn" / "rows.cpp"]
 STAMPS = ENVIRONMENT / "set-up"
 EXTRAS = "tracking,export,dev,bench"
 INSTALLERS = ["pip", "setuptools", "wheel"]
@@ -60,7 +61,7 @@ def create_environment() -> bool:
 
 def install_packages() -> bool:
     """Install everything at its pinned version, Horovod's wheel and this package (editable) included."""
-    key = hashlib.sha256(CONSTRAINTS.read_bytes() + (ROOT / "setup.py").read_bytes()).hexdigest()
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in INSTALLED_FROM)).hexdigest()
     if (ENVIRONMENT / "bin" / "ecdctr").exists() and _stamped("packages", key):
         return False
     say(f"installing packages from {CONSTRAINTS.name}; log: {_log('packages')}")

@@ -8,9 +8,9 @@ nothing is read ahead beyond what the caller asks for.
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,10 @@ class _TableResults:
 
 
 class _TableWorker(WorkerBase):
-    """Reads one row group with the columns asked for."""
+    """Reads one row group with the columns asked for; subclassed by each reader with the groups that it wants."""
+
+    wanted: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """Row groups by file; all of a file that is not named."""
 
     def __init__(self, worker_id: int, publish_func: Any, args: tuple[Any, ...]) -> None:
         super().__init__(worker_id, publish_func, args)
@@ -92,6 +95,8 @@ class _TableWorker(WorkerBase):
 
     def process(self, piece_index: int, worker_predicate: None, shuffle_row_drop_partition: tuple[int, int]) -> None:
         piece = self._pieces[piece_index]
+        if piece.path in self.wanted and piece.row_group not in self.wanted[piece.path]:
+            return
         try:
             with self._filesystem.open(piece.path, "rb") as source:
                 # One thread: the cores belong to the ranks' own computation.
@@ -113,12 +118,19 @@ class RowGroupReader:
         files: Files in reading order, at least one, with absolute local paths.
         features: The columns to read, and their order.
         names: Read event and user ids too.
+
+    Raises:
+        InputError: Files that differ in which columns they lack.
     """
 
     def __init__(self, files: Sequence[FileRows], features: FeatureSet, names: bool) -> None:
-        self.features, self.names = features, names
-        columns = columns_of(features, names)
+        constants = files[0].constants
+        other = next((file.path for file in files if file.constants.keys() != constants.keys()), None)
+        if other is not None:
+            raise InputError(f"{other} and {files[0].path} differ in the columns that are constant: expected the same")
+        columns = [name for name in columns_of(features, names) if name not in constants]
         paths = [file.path for file in files]
+        wanted = {file.path: file.groups for file in files if file.groups is not None}
         pool = DummyPool()
         # Petastorm hands out as many row groups at a time as there are workers. A pool asked while they are handed out may
         # call itself done too early, or wait for ever; with all of them handed out before the first is asked for it cannot.
@@ -135,7 +147,7 @@ class RowGroupReader:
                 reader_pool=pool,
                 shuffle_row_groups=False,
                 num_epochs=1,
-                worker_class=_TableWorker,
+                worker_class=type("TableWorker", (_TableWorker,), {"wanted": wanted}),
                 is_batched_reader=True,
             )
 
@@ -172,6 +184,8 @@ def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, 
     path = file.path
 
     def column(name: str, dtype: type[np.generic]) -> Array:
+        if name in file.constants:
+            return np.full(table.num_rows, file.constants[name], dtype)
         array = _whole(table, name, path)
         if dtype is np.int64 and not pa.types.is_integer(array.type):
             raise InputError(f"{path}: column {name} is {array.type}: expected an integer")

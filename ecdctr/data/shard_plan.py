@@ -5,8 +5,8 @@ at the last step all that is left. Rank r of R owns the lanes l with l mod R = r
 lost or doubled, and the rows of a step over all ranks do not depend on R.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from ecdctr.exceptions import ConfigError, InputError
@@ -15,11 +15,21 @@ from ecdctr.features.domains import AD
 
 @dataclass(frozen=True)
 class FileRows:
-    """One Parquet file, its number of rows, and the domain that they are of."""
+    """One Parquet file, or some row groups of it.
+
+    Attributes:
+        path: The file.
+        rows: Its rows; with `groups`, the rows of those.
+        domain: The one that all its rows are of.
+        groups: Row groups, ascending; None: all of them.
+        constants: Columns of samples that the file does not have, and their value in every row.
+    """
 
     path: str
     rows: int
     domain: int = AD
+    groups: tuple[int, ...] | None = None
+    constants: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,11 @@ class LanePlan:
     def rows(self) -> int:
         """Rows of all lanes."""
         return sum(self.lane_rows)
+
+    @property
+    def imbalance(self) -> float:
+        """By how much the longest lane exceeds the mean, as a share of the mean: ranks wait for its owner that much."""
+        return max(self.lane_rows) * len(self.lanes) / self.rows - 1 if self.rows else 0.0
 
     def steps(self, global_batch: int) -> int:
         """Steps that every rank takes for one pass over all rows.
@@ -89,13 +104,13 @@ def plan_lanes(files: Sequence[FileRows], lanes: int, seed: int, shuffle: bool) 
     """
     if lanes < 1:
         raise ConfigError(f"{lanes} lanes: expected at least 1", hint="raise training.lanes")
-    seen: set[str] = set()
+    seen: set[tuple[str, tuple[int, ...] | None]] = set()
     for file in files:
-        if file.path in seen:
+        if (file.path, file.groups) in seen:
             raise InputError(f"{file.path} is listed twice: its rows would be trained on twice")
         if file.rows < 0:
             raise InputError(f"{file.path} has {file.rows} rows: expected 0 or more")
-        seen.add(file.path)
+        seen.add((file.path, file.groups))
     dealt: list[list[int]] = [[] for _ in range(lanes)]
     load = [0] * lanes
     for place in sorted(range(len(files)), key=lambda at: -files[at].rows):
@@ -106,7 +121,20 @@ def plan_lanes(files: Sequence[FileRows], lanes: int, seed: int, shuffle: bool) 
         places.sort()
         if shuffle:
             Random(f"files {seed} {lane}").shuffle(places)  # noqa: S311 - an order, not a secret
-    return LanePlan(tuple(tuple(files[place] for place in places) for places in dealt), seed, shuffle)
+    return LanePlan(tuple(_whole_files([files[place] for place in places]) for places in dealt), seed, shuffle)
+
+
+def _whole_files(parts: Sequence[FileRows]) -> tuple[FileRows, ...]:
+    """Parts of one file joined where its first one stands, so that it is opened once."""
+    joined: dict[str, FileRows] = {}
+    for part in parts:
+        found = joined.get(part.path)
+        if found is None or found.groups is None or part.groups is None:
+            joined[part.path] = part
+        else:
+            groups = tuple(sorted({*found.groups, *part.groups}))
+            joined[part.path] = replace(found, rows=found.rows + part.rows, groups=groups)
+    return tuple(joined.values())
 
 
 def join_plans(plans: Sequence[LanePlan]) -> LanePlan:

@@ -54,6 +54,9 @@ class Collective(Protocol):
             `(sum of R, …)`, equal on all ranks.
         """
 
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        """`all_reduce_` a tensor and `all_gather` rows at the same time; returns the rows."""
+
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Send a part of the rows to each rank.
 
@@ -105,6 +108,11 @@ class DerivedOperations(ABC):
             self.all_reduce_(flat, op)
             for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
+
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        """See `Collective.all_reduce_and_gather_`."""
+        self.all_reduce_(tensor)
+        return self.all_gather(rows)
 
     def all_gather_json(self, value: Any) -> list[Any]:
         """See `Collective.all_gather_json`."""

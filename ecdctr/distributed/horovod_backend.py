@@ -69,6 +69,19 @@ class HorovodCollective(DerivedOperations):
             gathered: Tensor = self._hvd.allgather(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
         return gathered
 
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        """See `Collective.all_reduce_and_gather_`; both are agreed on in one round of the background thread."""
+        target = tensor.detach()
+        flat = target.contiguous()
+        with self._named_failure("all-reduce and all-gather"):
+            reduced = self._hvd.allreduce_async_(flat, op=self._operations["sum"], name=_name("sum", flat))
+            gathered = self._hvd.allgather_async(rows.detach().contiguous(), name=_name("gather", rows[:0]))
+            self._hvd.synchronize(reduced)
+            received: Tensor = self._hvd.synchronize(gathered)
+        if flat.data_ptr() != target.data_ptr():
+            target.copy_(flat)
+        return received
+
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """See `Collective.all_to_all`."""
         check_splits(tensor.shape[0], splits, self.size)

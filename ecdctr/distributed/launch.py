@@ -1,4 +1,4 @@
-"""Ranks on Spark that stay warm: one `horovod.spark.run` for many tasks."""
+"""Ranks that stay warm, on Spark or on this machine alone: started once for many tasks."""
 
 import logging
 import shutil
@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr.distributed.failures import revive, worst
 from ecdctr.distributed.horovod_backend import horovod_environment
 from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
 from ecdctr.distributed.lives import Lives
+from ecdctr.distributed.local_ranks import run_ranks
 from ecdctr.distributed.mailbox import (
     ABORT,
     CLOSE,
@@ -30,6 +29,9 @@ from ecdctr.distributed.mailbox import (
 from ecdctr.distributed.rank_worker import serve
 from ecdctr.distributed.spark_slots import check_spark, is_local
 from ecdctr.exceptions import EcdctrError, InputError, TemporaryError, TrainingError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,12 @@ ENDED = "has ended without an answer, killed or out of memory"
 class RankSession:
     """Rank processes that wait for tasks, and the driver's side of talking to them.
 
-    Each rank runs in a Spark task and holds its slot until the session ends. Any error ends the session: ranks that
+    With Spark, each rank runs in a Spark task and holds its slot until the session ends; without, the ranks are processes of
+    this machine, which spares the start of Spark where no table has to be read through it. Any error ends the session: ranks that
     have lost one of them cannot go on. A SIGTERM or Ctrl-C during `call` asks the task to stop at its next step.
 
     Args:
-        spark: The session whose executors host the ranks.
+        spark: The session whose executors host the ranks; None: this machine hosts them.
         ranks: How many.
         mailbox: An empty or missing folder on a file system that driver and executors share. It is removed when the
             session ends well, and kept, with the ranks' logs, when it does not.
@@ -65,7 +68,7 @@ class RankSession:
 
     def __init__(
         self,
-        spark: SparkSession,
+        spark: "SparkSession | None",
         ranks: int,
         mailbox: Path,
         threads_per_rank: int,
@@ -109,8 +112,8 @@ class RankSession:
             TemporaryError: The ranks were not ready in time.
             TrainingError: A rank failed to start.
         """
-        conf = self.spark.sparkContext.getConf()
-        check_spark(conf.get, self.ranks)
+        if self.spark is not None:
+            check_spark(self.spark.sparkContext.getConf().get, self.ranks)
         folder = self.mailbox.folder
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -186,23 +189,35 @@ class RankSession:
 
     def _launch(self) -> None:
         try:
-            import horovod.spark
-
-            local = is_local(self.spark.sparkContext.master or "")
-            with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
-                horovod.spark.run(
-                    serve,
-                    args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
-                    num_proc=self.ranks,
-                    use_gloo=True,
-                    env=self._environment(),
-                    start_timeout=self.start_seconds,
-                    # Given, it spares the search for an interface that all machines reach.
-                    nics={loopback()} if local else None,
-                    verbose=0,
-                )
+            if self.spark is None:
+                self._launch_here()
+            else:
+                self._launch_on(self.spark)
         except BaseException as error:
             self._launch_error = error
+
+    def _launch_here(self) -> None:
+        self._note_launch()
+        run_ranks(
+            self.mailbox.folder, self.ranks, self.threads_per_rank, self.stall_seconds, self._environment(), self._kill
+        )
+
+    def _launch_on(self, spark: "SparkSession") -> None:
+        import horovod.spark
+
+        local = is_local(spark.sparkContext.master or "")
+        with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
+            horovod.spark.run(
+                serve,
+                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
+                num_proc=self.ranks,
+                use_gloo=True,
+                env=self._environment(),
+                start_timeout=self.start_seconds,
+                # Given, it spares the search for an interface that all machines reach.
+                nics={loopback()} if local else None,
+                verbose=0,
+            )
 
     def _note_launch(self) -> None:
         self._launched_at = time.time()

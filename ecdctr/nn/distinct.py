@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ecdctr.nn.kernels import ROWS
+
 
 @dataclass(frozen=True)
 class Distinct:
@@ -32,6 +34,8 @@ class Distinct:
 
     def merge(self, values: Tensor) -> Tensor:
         """Sums `(U, D)` by row of `(N, D)`, added in the order of places: the same bits every time."""
+        if ROWS is not None and values.is_cpu:
+            return ROWS.merge(values, self.order, self.starts)
         # Four times as fast as index_add_, which cannot know that its places are grouped.
         return F.embedding_bag(self.order, values, self.starts, mode="sum")
 
@@ -42,6 +46,8 @@ def distinct(places: Tensor) -> Distinct:
     Args:
         places: `(N,)` int64 on the CPU, from 0; N may be 0.
     """
+    if ROWS is not None:
+        return Distinct(*ROWS.group(places.contiguous()))
     keys = places.numpy()
     count = len(keys)
     bits = count.bit_length()
@@ -63,8 +69,16 @@ class _Expand(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, groups: Distinct) -> Tensor:
         ctx.groups = groups
-        return vectors.index_select(0, groups.inverse)
+        return take_rows(vectors, groups.inverse)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.groups.merge(gradients[0].contiguous()), None
+        gradient = gradients[0]
+        return ctx.groups.merge(gradient if gradient.stride(1) == 1 else gradient.contiguous()), None
+
+
+def take_rows(table: Tensor, places: Tensor) -> Tensor:
+    """Rows `(N, D)` of a table at places `(N,)`, outside autograd."""
+    if ROWS is not None and table.is_cpu and table.is_contiguous():
+        return ROWS.gather(table, places)
+    return table.index_select(0, places)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ecdctr.exceptions import TrainingError
 from ecdctr.features.encoding import FIRST_BUCKET, PADDING, first_token_id
-from ecdctr.nn.distinct import distinct
+from ecdctr.nn.distinct import distinct, take_rows
 
 INIT_STD = 0.01
 INIT_BLOCK = 65536
@@ -128,11 +128,11 @@ class EmbeddingTables:
         flat = torch.cat([part.reshape(-1) for part in places])
         if training:
             groups = distinct(flat)
-            leaf = self.weight.index_select(0, groups.rows).requires_grad_()
+            leaf = take_rows(self.weight, groups.rows).requires_grad_()
             self._touched = (groups.rows, leaf)
             vectors = groups.expand(leaf)
         else:
-            vectors = self.weight.index_select(0, flat)
+            vectors = take_rows(self.weight, flat)
         split = vectors.split([part.numel() for part in places])
         return [part.view(*place.shape, self.dim) for part, place in zip(split, places, strict=True)]
 

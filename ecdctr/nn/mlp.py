@@ -41,7 +41,8 @@ class MLP(nn.Module):
             layers.append(nn.Linear(inputs, units, bias=not batch_norm))
             if batch_norm:
                 layers.append(DistributedBatchNorm(units))
-            layers.append(nn.ReLU())
+            # In place: neither a linear layer nor a normalisation needs its own output for its gradient.
+            layers.append(nn.ReLU(inplace=True))
             if dropout:
                 layers.append(nn.Dropout(dropout))
             inputs = units

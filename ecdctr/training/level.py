@@ -17,6 +17,7 @@ from ecdctr.artifacts.files import link_or_copy
 from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.data.batch import Batch
+from ecdctr.data.footers import by_row_groups
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
@@ -27,6 +28,7 @@ from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
+from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
 from ecdctr.training.task import Files, LevelTask
@@ -45,6 +47,8 @@ OPTIMIZER = "optimizer.safetensors"
 FROZEN_NETWORK = "frozen_network.safetensors"
 FROZEN_TABLES = "frozen_tables.safetensors"
 """The tables of the CPM version that the frozen twin is: the same file under a second name where the disk allows."""
+EVEN = 0.02
+"""Lanes that differ by more are dealt anew by row groups, where files have several."""
 
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
@@ -70,10 +74,12 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
     model = _build(task, collective)
     if record is None:
         trainer, moved = _prepare(model, collective, task)
-        progress = _train(trainer, task, collective, signals)
-        record = _publish(trainer, progress, store, task, collective, moved, started)
+        pace = Pace()
+        progress = _train(trainer, task, collective, signals, pace)
+        speed = pace.rate(task.train_rows * task.training.epochs / max(progress.steps, 1))
+        record = _publish(trainer, progress, store, task, collective, moved, started, speed)
     else:
-        _load_parameters(model, store.path(task.version))
+        load_version(model, store.path(task.version))
     if task.score is not None and task.score_dir is not None:
         since = time.perf_counter()
         batches = _batches(task, collective, [task.score], epoch=0, shuffle=False, batch_size=8192, names=True)
@@ -131,7 +137,7 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
             "copied": report.copied, "grown": report.grown, "reinitialised": report.reinitialised, "skipped": report.skipped,
         }  # fmt: skip
     elif task.start.kind == "continue":
-        _load_parameters(model, Path(task.start.artifact or ""))
+        load_version(model, Path(task.start.artifact or ""))
     if task.tower is not None and isinstance(model, FrozenTower):
         model.load_source(*_load_state(Path(task.tower.artifact)))
     trainer = Trainer(model, collective, task.training, task.seed)
@@ -145,7 +151,8 @@ def _load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.
     return load_file(folder / NETWORK), load_file(folder / TABLES)
 
 
-def _load_parameters(model: CTRModel, folder: Path) -> None:
+def load_version(model: CTRModel, folder: Path) -> None:
+    """Give a model the parameters of a published version; its tables may have more rows, which stay as they are."""
     network, tables = _load_state(folder)
     model.load_network_state(network)
     for name, table in tables.items():
@@ -155,9 +162,14 @@ def _load_parameters(model: CTRModel, folder: Path) -> None:
 
 
 def _plan(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
+    def deal(parts: list[FileRows]) -> LanePlan:
+        return plan_lanes(parts, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+
     def plan(source: Files) -> LanePlan:
-        files = [FileRows(path, rows, DOMAINS.index(source.domain)) for path, rows in source.files]
-        return plan_lanes(files, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+        domain = DOMAINS.index(source.domain)
+        parts = [FileRows(path, rows, domain, constants=source.constants) for path, rows in source.files]
+        dealt = deal(parts)
+        return deal(by_row_groups(parts)) if dealt.imbalance > EVEN else dealt
 
     return join_plans([plan(source) for source in sources])
 
@@ -197,7 +209,7 @@ def _weighted(batches: Iterator[Batch], weights: dict[int, float]) -> Iterator[B
         yield batch
 
 
-def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals) -> Progress:
+def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals, pace: Pace) -> Progress:
     """All epochs, from the newest checkpoint if there is one."""
     checkpoints = CheckpointFolder(Path(task.checkpoints), task.digest())
     per_epoch = _plan(task, task.train, 0, False).steps(task.training.batch_size)
@@ -223,6 +235,7 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
         collective.barrier()
 
     def tell(progress: Progress) -> None:
+        pace.tick()
         elapsed = max(time.perf_counter() - since, 1e-9)
         done = (progress.step - step) * task.training.batch_size
         signals.report(
@@ -247,6 +260,7 @@ def _publish(
     collective: Collective,
     moved: dict[str, list[str]],
     started: float,
+    speed: float | None,
 ) -> dict[str, Any]:
     model = trainer.model
     network, tables = model.network_state(), model.tables.tables()
@@ -262,6 +276,7 @@ def _publish(
         "steps": progress.step,
         # Within the record, so that a run which adopts the version knows it too.
         "seconds": time.perf_counter() - started,
+        "steady_samples_per_second": speed,
         "rows": task.train_rows * task.training.epochs,
         "parameters": sum(t.numel() for t in (network | tables).values()),
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,

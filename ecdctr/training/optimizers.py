@@ -10,10 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TrainingError
 from ecdctr.nn.distinct import distinct
 from ecdctr.nn.embedding import EmbeddingTables
+from ecdctr.nn.kernels import ROWS
 
 HALF = 31
 """Bits of a row number that travel in one signed 32-bit integer."""
@@ -52,6 +52,11 @@ class RowwiseAdagrad:
     @torch.no_grad()
     def step(self, places: Tensor, gradients: Tensor) -> None:
         """See `SparseOptimizer.step`."""
+        if ROWS is not None:
+            ROWS.rowwise_adagrad(
+                self.tables.weight, self.accumulator, places, gradients.contiguous(), self.lr, self.eps
+            )
+            return
         total = self.accumulator.index_select(0, places) + gradients.square().mean(1)
         self.accumulator.index_copy_(0, places, total)
         _add_rows(self.tables.weight, places, gradients * (-self.lr / (total.sqrt() + self.eps)).unsqueeze(1))
@@ -133,24 +138,26 @@ def _load_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         own[name][len(values) :] = 0
 
 
-def merge_touched(collective: Collective, places: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the touched rows of all ranks: only they travel, never a table.
+def pack_rows(places: Tensor, gradients: Tensor) -> Tensor:
+    """Touched rows and their gradients as one `(U, D + 2)` int32 matrix, for one exchange instead of two.
+
+    The bits of both travel as integers, which no transport rounds.
 
     Args:
-        collective: The ranks.
-        places: Distinct fused rows of this rank's batch `(U,)`; may be none.
+        places: Fused rows `(U,)`; may be none.
         gradients: Their gradients `(U, D)`.
-
-    Returns:
-        Distinct rows of the global batch, ascending, and their summed gradients; the same bits on every rank, since ranks
-        are added in their order. A single process gets what it gave.
     """
-    if collective.size == 1:
-        return places, gradients
-    dim = gradients.shape[1]
-    # One exchange instead of two: the bits of both as integers, which no transport rounds.
     halves = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1).to(torch.int32)
-    received = collective.all_gather(torch.cat([gradients.contiguous().view(torch.int32), halves], 1))
-    high, low = received[:, dim:].to(torch.int64).unbind(1)
+    return torch.cat([gradients.contiguous().view(torch.int32), halves], 1)
+
+
+def merge_packed(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows, ascending, and the sums of their gradients, added in the order in which they stand.
+
+    Args:
+        packed: What `pack_rows` gave on each rank, in the order of ranks: so every rank computes the same bits.
+    """
+    dim = packed.shape[1] - 2
+    high, low = packed[:, dim:].to(torch.int64).unbind(1)
     groups = distinct((high << HALF) | low)
-    return groups.rows, groups.merge(received[:, :dim].contiguous().view(torch.float32))
+    return groups.rows, groups.merge(packed.view(torch.float32)[:, :dim])

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -20,8 +21,12 @@ def click_log_odds(files: Files, collective: Collective) -> float:
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for path, _ in files.files[collective.rank :: collective.size]:
-        table = pq.ParquetFile(path).read(["label", "weight"])
-        label, weight = (table[name].to_numpy().astype("float64") for name in ("label", "weight"))
+        constants = files.constants
+        table = pq.ParquetFile(path).read([name for name in ("label", "weight") if name not in constants])
+        label, weight = (
+            np.full(table.num_rows, constants[name]) if name in constants else table[name].to_numpy().astype("float64")
+            for name in ("label", "weight")
+        )
         sums += torch.tensor([(label * weight).sum(), ((1 - label) * weight).sum()], dtype=torch.float64)
     collective.all_reduce_(sums)
     clicks, others = (float(value) for value in sums + 1.0)

@@ -22,6 +22,8 @@ class Files(Settings):
     domain: Domain = "ad"
     weight: float = 1.0
     """What a row counts in the loss, beside its own weight."""
+    constants: dict[str, float] = Field(default_factory=dict)
+    """Columns of samples that the files do not have, and their value in every row; for example a weight of 1."""
 
     @property
     def rows(self) -> int:

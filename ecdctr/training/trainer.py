@@ -14,8 +14,9 @@ from ecdctr.data.batch import Batch
 from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
+from ecdctr.nn.kernels import ROWS
 from ecdctr.training.flat_gradients import FlatGradients
-from ecdctr.training.optimizers import RowwiseAdagrad, merge_touched
+from ecdctr.training.optimizers import RowwiseAdagrad, merge_packed, pack_rows
 
 LOSS, WEIGHT, STOP = range(3)
 CURVE_POINTS = 200
@@ -63,6 +64,11 @@ class Trainer:
         self.sparse = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
         self.progress = Progress()
         self._bucket = (0.0, 0.0)
+        if not collective.same(ROWS.fingerprint if ROWS else ""):
+            raise TrainingError(
+                "some ranks have the compiled row kernels and others have not, or another build of them",
+                hint="install the same build of the package for all ranks: their parameters would differ in last bits",
+            )
 
     def fit(
         self,
@@ -123,7 +129,7 @@ class Trainer:
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        self.collective.all_reduce_(buffer)
+        ids, gradients = self._exchange(buffer)
         total_loss, weight, stops = (float(value) for value in self.flat.scalars)
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
@@ -133,7 +139,7 @@ class Trainer:
             )
         scale = 1.0 / max(weight, 1e-12)
         self.flat.gradients.mul_(scale)
-        ids, gradients = self._exchange_rows(scale)
+        gradients = gradients * scale
         clock.lap("exchange")
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
@@ -143,10 +149,12 @@ class Trainer:
         self._account(total_loss, weight)
         return stops > 0
 
-    def _exchange_rows(self, scale: float) -> tuple[Tensor, Tensor]:
+    def _exchange(self, buffer: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the network's gradients in place, and return the touched rows of all ranks with their summed gradients."""
         ids, gradients = self.model.tables.touched_gradients()
-        ids, gradients = merge_touched(self.collective, ids, gradients)
-        return ids, gradients * scale
+        if self.collective.size == 1:
+            return ids, gradients
+        return merge_packed(self.collective.all_reduce_and_gather_(buffer, pack_rows(ids, gradients)))
 
     def _account(self, loss_sum: float, weight: float) -> None:
         progress = self.progress

@@ -1,7 +1,7 @@
 """The plan of rows: nothing lost or doubled, equal steps, the same global batches for every number of ranks."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecdctr.data.shard_plan import FileRows, owned_lanes, plan_lanes
@@ -14,6 +14,7 @@ def files_of(sizes) -> list[FileRows]:
     return [FileRows(f"/{place}.parquet", rows) for place, rows in enumerate(sizes)]
 
 
+@settings(deadline=None)
 @given(sizes=SIZES, lanes=st.integers(1, 9), batch=st.integers(1, 300), seed=st.integers(0, 9), shuffle=st.booleans())
 def test_every_row_is_taken_exactly_once_in_equal_steps(sizes, lanes, batch, seed, shuffle):
     plan = plan_lanes(files_of(sizes), lanes, seed, shuffle)

@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from ecdctr.distributed.inline import run_inline
-from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import TrainingError
 from ecdctr.nn.embedding import EmbeddingTables
-from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad, merge_touched
+from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad, merge_packed, pack_rows
 
 pytestmark = pytest.mark.unit
 
@@ -87,6 +86,10 @@ def test_state_goes_into_a_grown_vocabulary(kind):
         first.load_state_dict({"nobody": torch.zeros(3)})
 
 
+def merge_touched(collective, places, gradients):
+    return merge_packed(collective.all_gather(pack_rows(places, gradients)))
+
+
 def test_ranks_end_with_the_same_bits_and_the_sum():
     parts = [(torch.tensor([2, 5, 2**40]), torch.randn(3, 4)), (torch.tensor([5, 9]), torch.randn(2, 4))]
     (left, left_sum), (right, right_sum) = run_inline(2, lambda c: merge_touched(c, *parts[c.rank]))
@@ -105,10 +108,3 @@ def test_a_rank_that_touched_nothing_takes_part(empty):
     for places, gradients in run_inline(2, share):
         assert places.tolist() == ([] if len(empty) == 2 else [0, 1])
         assert gradients.shape == (len(places), 4)
-
-
-def test_a_single_process_copies_nothing():
-    places, gradients = torch.tensor([1]), torch.ones(1, 4)
-    merged = merge_touched(SingleProcess(), places, gradients)
-    assert merged[0] is places
-    assert merged[1] is gradients

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ecdctr.data.batch import Batch
-from ecdctr.data.footers import read_footers
+from ecdctr.data.footers import by_row_groups, read_footers
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, plan_lanes
 from ecdctr.exceptions import InputError
@@ -115,6 +115,37 @@ def test_starting_at_a_step_gives_what_the_unbroken_reader_gives_from_there(tmp_
     plan = plan_lanes(write(tmp_path, [30, 11, 23, 41], row_group=8), 3, 2, True)
     whole = [numbers_of(batch) for batch in iterate(plan, 0, 1, FEATURES, 16)]
     assert [numbers_of(batch) for batch in iterate(plan, 0, 1, FEATURES, 16, start_step=start)] == whole[start:]
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_row_groups_are_dealt_where_files_are_too_few(tmp_path, start):
+    files = write(tmp_path, [40, 40, 40], row_group=8)
+    assert plan_lanes(files, 2, 1, True).imbalance == pytest.approx(1 / 3)
+    plan = plan_lanes(by_row_groups(files), 2, 1, True)
+    assert plan.imbalance == pytest.approx(1 / 15)
+    whole = [[numbers_of(b) for b in iterate(plan, rank, 2, FEATURES, 16)] for rank in range(2)]
+    assert sorted(n for rank in whole for batch in rank for n in batch) == list(range(120))
+    assert max(abs(len(a) - len(b)) for a, b in zip(*whole, strict=True)) <= 2
+    for rank in range(2):
+        again = iterate(plan, rank, 2, FEATURES, 16, start_step=start)
+        assert [numbers_of(batch) for batch in again] == whole[rank][start:]
+
+
+def test_columns_that_files_lack_are_the_same_in_every_row(tmp_path):
+    files = []
+    (tmp_path / "whole").mkdir()
+    for file in write(tmp_path, [20, 20]):
+        pq.write_table(pq.read_table(file.path).drop_columns(["weight", "day"]), file.path)
+        files.append(FileRows(file.path, file.rows, constants={"weight": 2.0, "day": 9.0}))
+    batches = list(iterate(plan_lanes(files, 2, 0, True), 0, 1, FEATURES, 16))
+    assert sorted(n for batch in batches for n in batch.ids[:, 1].tolist()) == list(range(40))
+    for batch in batches:
+        assert batch.weight.tolist() == [2.0] * len(batch)
+        assert batch.weight.dtype is torch.float32
+        assert batch.day.tolist() == [9] * len(batch)
+    whole = write(tmp_path / "whole", [20])[0]
+    with pytest.raises(InputError, match="differ in the columns"):
+        list(iterate(plan_lanes([files[0], whole], 1, 0, True), 0, 1, FEATURES, 16))
 
 
 def test_names_belong_to_their_rows(tmp_path):

@@ -1,0 +1,1 @@
+"""Measurements of this project beside others; nothing here is imported by the package."""

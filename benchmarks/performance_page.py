@@ -1,0 +1,136 @@
+"""`peers.json` of the peers' benchmark → docs/performance.md: every figure there was printed by a run."""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+OURS = "ecdctr"
+# The benchmark's own rule: a run beside which others took more than this part of the machine's time does not count.
+DISTURBED = 0.10
+
+Run = dict[str, Any]
+Key = tuple[str, int, int]
+
+
+def main() -> None:
+    """Write the page to stdout."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, help="the JSON file that run_peers.py wrote")
+    arguments = parser.parse_args()
+    found = json.loads(arguments.runs.read_text(encoding="utf-8"))
+    print(page(found["runs"], found["machine"]["cores"]))
+
+
+def page(runs: Sequence[Run], cores: int) -> str:
+    """The whole page.
+
+    Args:
+        runs: Runs of all peers, ours among them.
+        cores: Of the machine that they ran on.
+    """
+    keys = sorted({(run["model"], run["rows"], run["vocab"]) for run in runs})
+    parts = [
+        "# Performance",
+        "Written by `make bench-peers` from the runs of the peers' benchmark, in which each peer is one process tree on the same"
+        f" rows, and repetitions are interleaved. This machine has {cores} cores. Ratios are taken within one repetition; the"
+        " range is over repetitions. A run beside which other processes took more than a tenth of the machine is left out.",
+        *(
+            section(key, [run for run in runs if (run["model"], run["rows"], run["vocab"]) == key], cores)
+            for key in keys
+        ),
+        flatness(runs, cores),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def section(key: Key, runs: Sequence[Run], cores: int) -> str:
+    """One model and vocabulary: all peers, and where our time goes."""
+    model, rows, vocab = key
+    clean = [run for run in runs if is_clean(run, cores)]
+    ours = {run["rep"]: run for run in clean if run["peer"] == OURS}
+    lines = [
+        f"## {model}, {rows:,} rows, {vocab:,} ids",
+        "",
+        "| runner | runs | left out | samples/s | ours : it | seconds, cold start to saved | ours : it | peak MB | AUC |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for peer in dict.fromkeys(run["peer"] for run in runs):
+        mine = [run for run in clean if run["peer"] == peer]
+        out = sum(run["peer"] == peer for run in runs) - len(mine)
+        if not mine:
+            lines.append(f"| {peer} | 0 | {out} | - | - | - | - | - | - |")
+            continue
+        pairs = [(ours[run["rep"]], run) for run in mine if run["rep"] in ours and peer != OURS]
+        rate = spread((o["steady_sps"] / run["steady_sps"] for o, run in pairs if run.get("steady_sps")), "{:.2f}")
+        whole = spread((o["e2e_s"] / run["e2e_s"] for o, run in pairs), "{:.2f}")
+        lines.append(
+            f"| {peer} | {len(mine)} | {out} | {spread((run.get('steady_sps') or 0 for run in mine), '{:,.0f}')} | {rate} | "
+            f"{spread((run['e2e_s'] for run in mine), '{:.1f}')} | {whole} | "
+            f"{max(run['peak_rss_mb'] for run in mine):,.0f} | {spread((run['auc'] for run in mine if 'auc' in run), '{:.4f}')} |"
+        )
+    if ours:
+        lines += ["", phases(list(ours.values()))]
+    return "\n".join(lines)
+
+
+def phases(ours: Sequence[Run]) -> str:
+    """Mean milliseconds of each phase of a step, of the slowest rank, and the parts of the start."""
+    run = ours[len(ours) // 2]
+    slowest = max(run["rank_phases"], key=lambda phases: sum(phases.values()) - phases["exchange"])
+    steps = " · ".join(f"{name} {1e3 * seconds / run['n_steps']:.1f}" for name, seconds in slowest.items())
+    start = " · ".join(f"{name} {seconds:.1f}" for name, seconds in run["startup"].items())
+    return (
+        f"A step of ours ({run['ranks']} ranks, {run['threads_per_rank']} thread each), milliseconds: {steps}. "
+        f"Start of the ranks, seconds: {start}. Largest resident set of a rank: {max(run['rank_peak_rss_mb']):,.0f} MB."
+    )
+
+
+def flatness(runs: Sequence[Run], cores: int) -> str:
+    """Our cost per sample at each size of the vocabulary, relative to the smallest one."""
+    lines = []
+    for model, rows in sorted({(run["model"], run["rows"]) for run in runs}):
+        rates: dict[int, float] = {}
+        for vocab in sorted({run["vocab"] for run in runs}):
+            found = [
+                run["steady_sps"]
+                for run in runs
+                if run["peer"] == OURS and is_clean(run, cores) and (run["model"], run["rows"], run["vocab"]) == (model, rows, vocab)
+            ]  # fmt: skip
+            if found:
+                rates[vocab] = statistics.median(found)
+        if len(rates) > 1:
+            first = next(iter(rates.values()))
+            costs = " · ".join(f"{vocab:,} ids: {first / rate:.2f}" for vocab, rate in rates.items())
+            lines.append(f"| {model} | {rows:,} | {costs} |")
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "## Our cost per sample by size of the vocabulary",
+            "",
+            "| model | rows | relative cost |",
+            "|---|---|---|",
+            *lines,
+        ]
+    )
+
+
+def is_clean(run: Run, cores: int) -> bool:
+    """Whether a run ended and had the machine to itself."""
+    return "e2e_s" in run and run["other_cpu_s"] <= DISTURBED * run["wall_s"] * cores
+
+
+def spread(values: Iterable[float], form: str) -> str:
+    """The median, and the range where there are several values."""
+    found = sorted(values)
+    if not found:
+        return "-"
+    middle = form.format(statistics.median(found))
+    return middle if len(found) == 1 else f"{middle} ({form.format(found[0])}–{form.format(found[-1])})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Compiled passes over table rows (`rows.cpp`), built when the package is installed; None where it was not built.
+
+Without them the same results come from torch, slower. Ranks must all have them or all lack them: `fingerprint` tells.
+"""
+
+import ctypes
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_WHOLE, _FRACTION, _MEMORY = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+
+
+class RowKernels:
+    """Typed calls into the library; all tensors are on the CPU and contiguous.
+
+    Args:
+        library: Path of the shared library.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self.fingerprint = hashlib.sha256(library.read_bytes()).hexdigest()
+        found = ctypes.CDLL(str(library))
+        self._group, self._gather, self._merge, self._adagrad = (
+            found.group_places, found.gather_rows, found.merge_rows, found.rowwise_adagrad,
+        )  # fmt: skip
+        self._group.argtypes = [_MEMORY, _WHOLE, *[_MEMORY] * 5]
+        self._group.restype = _WHOLE
+        self._gather.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY]
+        self._gather.restype = _WHOLE
+        self._merge.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY, _WHOLE, _MEMORY]
+        self._adagrad.argtypes = [_MEMORY, _MEMORY, _WHOLE, _MEMORY, _MEMORY, _WHOLE, *[_FRACTION] * 3]
+        self._merge.restype = self._adagrad.restype = None
+
+    def group(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`rows`, `inverse`, `order` and `starts` of `Distinct` for places `(N,)` int64."""
+        count = len(places)
+        rows, inverse, order, starts = (torch.empty(count, dtype=torch.int64) for _ in range(4))
+        scratch = torch.empty(2 * count, dtype=torch.int64)
+        arrays = (rows, inverse, order, starts, scratch)
+        found = self._group(places.data_ptr(), count, *(array.data_ptr() for array in arrays))
+        return rows[:found], inverse, order, starts[:found]
+
+    def gather(self, table: Tensor, places: Tensor) -> Tensor:
+        """`table[places]`, `(N, D)`.
+
+        Raises:
+            IndexError: A place that is no row of the table.
+        """
+        (rows, dim), count = table.shape, len(places)
+        out = torch.empty(count, dim)
+        done = self._gather(table.data_ptr(), rows, dim, places.data_ptr(), count, out.data_ptr())
+        if done < count:
+            raise IndexError(f"row {int(places[done])} of a table with {rows} rows")
+        return out
+
+    def merge(self, values: Tensor, order: Tensor, starts: Tensor) -> Tensor:
+        """Sums `(U, D)` of the groups of `values` `(N, D)`, whose rows may lie apart."""
+        out = torch.empty(len(starts), values.shape[1])
+        self._merge(
+            values.data_ptr(), values.shape[1], values.stride(0), order.data_ptr(), len(order), starts.data_ptr(),
+            len(starts), out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+    def rowwise_adagrad(
+        self, table: Tensor, state: Tensor, places: Tensor, gradients: Tensor, lr: float, eps: float
+    ) -> None:
+        """One step of `RowwiseAdagrad` on distinct rows."""
+        self._adagrad(
+            table.data_ptr(), state.data_ptr(), table.shape[1], places.data_ptr(), gradients.data_ptr(), len(places),
+            1.0, lr, eps,
+        )  # fmt: skip
+
+
+def _load() -> RowKernels | None:
+    built = sorted(Path(__file__).parent.glob("_rows*.so"))
+    try:
+        return RowKernels(built[-1]) if built else None
+    except OSError:
+        return None
+
+
+ROWS = _load()

@@ -1,0 +1,111 @@
+// What a training step does with the rows of embedding tables, in single passes over memory.
+//
+// Plain C interface, called through ctypes with the interpreter's lock released. Every sum is taken in a fixed order, so the
+// same input gives the same bits. Matrices are row-major float32; `dim` is the length of a row.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int kDigit = 11;
+constexpr int kBuckets = 1 << kDigit;
+// Rows of large tables come from memory that no cache holds: ask for them this many rows early.
+constexpr int64_t kAhead = 12;
+
+inline void prefetch(const float* row, int64_t dim) {
+  const char* bytes = reinterpret_cast<const char*>(row);
+  for (int64_t at = 0; at < dim * 4; at += 64) __builtin_prefetch(bytes + at);
+  __builtin_prefetch(bytes + dim * 4 - 1);
+}
+
+}  // namespace
+
+extern "C" {
+
+// Groups n places by row; see `Distinct` for the arrays written. `scratch` holds 2 n numbers. Returns how many rows there are.
+int64_t group_places(const int64_t* places, int64_t n, int64_t* rows, int64_t* inverse, int64_t* order, int64_t* starts,
+                     uint64_t* scratch) {
+  uint64_t highest = 0;
+  int shift = 0;
+  for (int64_t at = 0; at < n; ++at) highest |= static_cast<uint64_t>(places[at]);
+  while ((int64_t{1} << shift) < n) ++shift;
+  uint64_t *from = scratch, *to = scratch + n;
+  // Row and position in one number; a stable sort by row alone then leaves equal rows in their own order.
+  for (int64_t at = 0; at < n; ++at) from[at] = static_cast<uint64_t>(places[at]) << shift | static_cast<uint64_t>(at);
+  for (int low = 0; low < 64 - shift && highest >> low; low += kDigit) {
+    int64_t count[kBuckets] = {};
+    for (int64_t at = 0; at < n; ++at) ++count[from[at] >> (shift + low) & (kBuckets - 1)];
+    int64_t sum = 0;
+    for (int64_t& each : count) {
+      int64_t here = each;
+      each = sum;
+      sum += here;
+    }
+    for (int64_t at = 0; at < n; ++at) to[count[from[at] >> (shift + low) & (kBuckets - 1)]++] = from[at];
+    uint64_t* swap = from;
+    from = to;
+    to = swap;
+  }
+  const uint64_t mask = (uint64_t{1} << shift) - 1;
+  int64_t found = 0;
+  for (int64_t at = 0; at < n; ++at) {
+    const int64_t row = static_cast<int64_t>(from[at] >> shift), position = static_cast<int64_t>(from[at] & mask);
+    if (found == 0 || rows[found - 1] != row) {
+      rows[found] = row;
+      starts[found++] = at;
+    }
+    order[at] = position;
+    inverse[position] = found - 1;
+  }
+  return found;
+}
+
+// out[i] = table[places[i]] for a table of `rows` rows. Returns n, or the first i whose place is not in the table.
+int64_t gather_rows(const float* table, int64_t rows, int64_t dim, const int64_t* places, int64_t n, float* out) {
+  for (int64_t at = 0; at < n; ++at) {
+    if (static_cast<uint64_t>(places[at]) >= static_cast<uint64_t>(rows)) return at;
+    if (at + kAhead < n) prefetch(table + places[at + kAhead] * dim, dim);
+    std::memcpy(out + at * dim, table + places[at] * dim, dim * sizeof(float));
+  }
+  return n;
+}
+
+// out[u] = sum of values[order[i]] over starts[u] <= i < starts[u + 1], in that order; rows of `values` lie `stride` apart.
+void merge_rows(const float* values, int64_t dim, int64_t stride, const int64_t* order, int64_t n, const int64_t* starts,
+                int64_t found, float* out) {
+  for (int64_t row = 0; row < found; ++row) {
+    const int64_t stop = row + 1 < found ? starts[row + 1] : n;
+    float* sum = out + row * dim;
+    std::memcpy(sum, values + order[starts[row]] * stride, dim * sizeof(float));
+    for (int64_t at = starts[row] + 1; at < stop; ++at) {
+      if (at + kAhead < n) prefetch(values + order[at + kAhead] * stride, dim);
+      const float* value = values + order[at] * stride;
+      for (int64_t column = 0; column < dim; ++column) sum[column] += value[column];
+    }
+  }
+}
+
+// Row-wise Adagrad on distinct rows: state += mean(g^2); weight -= rate * g / (sqrt(state) + eps), with g = scale * gradient.
+void rowwise_adagrad(float* table, float* state, int64_t dim, const int64_t* places, const float* gradients, int64_t n,
+                     float scale, float rate, float eps) {
+  for (int64_t at = 0; at < n; ++at) {
+    if (at + kAhead < n) {
+      prefetch(table + places[at + kAhead] * dim, dim);
+      __builtin_prefetch(state + places[at + kAhead]);
+    }
+    const float* gradient = gradients + at * dim;
+    float* row = table + places[at] * dim;
+    float square = 0;
+    for (int64_t column = 0; column < dim; ++column) {
+      const float g = gradient[column] * scale;
+      square += g * g;
+    }
+    const float total = state[places[at]] += square / static_cast<float>(dim);
+    const float step = -rate * scale / (std::sqrt(total) + eps);
+    for (int64_t column = 0; column < dim; ++column) row[column] += gradient[column] * step;
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,30 @@
+"""Ranks as processes of this machine, without Spark: the same session, and nothing left behind."""
+
+import os
+
+import psutil
+import pytest
+
+from ecdctr.distributed.launch import RankSession
+from ecdctr.exceptions import TrainingError
+
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(240)]
+
+
+def test_ranks_without_spark_answer_and_end(tmp_path):
+    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1) as session:
+        found = session.call("probe", {"repeat": 3})
+        assert [result["sum"] for result in found] == [3.0, 3.0]
+        assert len({os.getpid(), *(result["pid"] for result in found)}) == 3
+        assert {result["threads"] for result in found} == {1}
+    assert not any(psutil.pid_exists(result["pid"]) for result in found)
+    assert not (tmp_path / "mailbox").exists()
+
+
+def test_a_rank_that_is_killed_is_named(tmp_path):
+    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1, stall_seconds=8) as session:
+        pids = [result["pid"] for result in session.call("probe", {})]
+        psutil.Process(pids[1]).kill()
+        with pytest.raises(TrainingError, match="rank 1"):
+            session.call("probe", {"repeat": 100_000, "pause": 0.01})
+    assert not any(psutil.pid_exists(pid) for pid in pids)

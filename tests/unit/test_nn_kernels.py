@@ -1,0 +1,77 @@
+"""Compiled passes over rows against torch's own operations and NumPy's sort."""
+
+import numpy as np
+import pytest
+import torch
+
+from ecdctr.nn import distinct as module
+from ecdctr.nn.distinct import distinct
+from ecdctr.nn.embedding import EmbeddingTables
+from ecdctr.nn.kernels import ROWS
+from ecdctr.training import optimizers
+from ecdctr.training.optimizers import RowwiseAdagrad
+
+pytestmark = [pytest.mark.unit, pytest.mark.skipif(ROWS is None, reason="the package was installed without a compiler")]
+
+CASES = [
+    [],
+    [7],
+    [3, 3, 3],
+    [5, 0, 5, 2, 0, 5],
+    [2**40, 1, 2**40, 2**33 + 5, 1],
+    np.random.default_rng(1).zipf(1.3, 5000).clip(max=3000).tolist(),
+    np.random.default_rng(2).integers(0, 10_000_000, 4097).tolist(),
+]
+
+
+@pytest.mark.parametrize("places", CASES)
+def test_groups_are_those_of_a_stable_sort(places):
+    places = torch.tensor(places, dtype=torch.int64)
+    found = distinct(places)
+    rows, inverse = np.unique(places.numpy(), return_inverse=True)
+    order = np.argsort(places.numpy(), kind="stable")
+    assert found.rows.tolist() == rows.tolist()
+    assert found.inverse.tolist() == inverse.tolist()
+    assert found.order.tolist() == order.tolist()
+    assert found.starts.tolist() == np.searchsorted(places.numpy()[order], rows).tolist()
+
+
+@pytest.mark.parametrize("dim", [1, 4, 16, 17])
+@pytest.mark.parametrize("apart", [0, 3])
+def test_sums_by_row_are_added_in_the_order_of_places(dim, apart):
+    generator = torch.Generator().manual_seed(dim)
+    places = torch.randint(0, 50, (400,), generator=generator)
+    values = torch.randn(400, dim + apart, generator=generator)[:, :dim]
+    groups = distinct(places)
+    expected = torch.zeros(len(groups.rows), dim)
+    for place, value in zip(groups.inverse.tolist(), values, strict=True):
+        expected[place] += value
+    assert torch.equal(groups.merge(values), expected)
+
+
+def test_vectors_are_those_of_their_rows_and_places_outside_are_refused():
+    table = torch.randn(1000, 17)
+    places = torch.randint(0, 1000, (300,))
+    assert torch.equal(module.take_rows(table, places), table[places])
+    assert module.take_rows(table, places[:0]).shape == (0, 17)
+    for outside in (1000, -1, 2**40):
+        places[200] = outside
+        with pytest.raises(IndexError, match=f"row {outside} of a table with 1000 rows"):
+            module.take_rows(table, places)
+
+
+@pytest.mark.parametrize("dim", [1, 16, 17])
+def test_row_wise_adagrad_takes_the_steps_of_torch(monkeypatch, dim):
+    def steps() -> RowwiseAdagrad:
+        optimizer = RowwiseAdagrad(EmbeddingTables({"item": 60}, {"item": 1}, dim, 3), lr=0.1)
+        generator = torch.Generator().manual_seed(5)
+        for count in (7, 0, 20, 1):
+            places = torch.randperm(60, generator=generator)[:count]
+            optimizer.step(places, torch.randn(count, dim, generator=generator))
+        return optimizer
+
+    compiled = steps()
+    monkeypatch.setattr(optimizers, "ROWS", None)
+    by_torch = steps()
+    torch.testing.assert_close(compiled.accumulator, by_torch.accumulator, rtol=1e-6, atol=0)
+    torch.testing.assert_close(compiled.tables.weight, by_torch.tables.weight, rtol=1e-6, atol=1e-7)
