@@ -88,4 +88,5 @@ def _parts(parts: Mapping[str, Mapping[str, Metrics]], name: str) -> Markup:
 
 
 def _forgetting(arms: Mapping[str, ComparedArm]) -> Markup:
-    return plots.days_of_arms({name: arm.forgetting.curve for name, arm in arms.items()}, "auc", "forgetting")
+    curves = {name: arm.forgetting.curve for name, arm in arms.items()}
+    return plots.days_of_arms(curves, "auc", "forgetting", width=10.8)

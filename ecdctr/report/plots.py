@@ -35,11 +35,11 @@ def daily(report: Report, metric: str) -> Markup:
     return days_of_arms({name: report.arms[name].daily for name in arms_of(report)} or {"model": report.daily}, metric)
 
 
-def days_of_arms(series: Mapping[str, Sequence[Dated]], metric: str, name: str = "daily") -> Markup:
+def days_of_arms(series: Mapping[str, Sequence[Dated]], metric: str, name: str = "daily", width: float = 5.4) -> Markup:
     """One line for each arm, in the order of their colours; `name` tells plots of one page apart."""
     if not any(series.values()):
         return Markup()
-    with canvas(f"{name}-{metric}", f"{NAMES[metric]} per day, by arm", 5.4, 2.35) as drawn:
+    with canvas(f"{name}-{metric}", f"{NAMES[metric]} per day, by arm", width, 2.35) as drawn:
         axes = drawn.axes
         for (_, days), color in reversed(list(zip(series.items(), ARMS, strict=False))):
             values = [_value(day, metric) for day in days]
