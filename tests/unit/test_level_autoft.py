@@ -65,7 +65,7 @@ class Days:
         return LevelTask(
             version=version, level="actr", arm="autoft", features=dict(FEATURES.__dict__), rows=rows, backbone="dcnv2",
             options={"hidden_units": [8], "embedding_dim": 4}, training=TrainingConfig(batch_size=32), seed=3, lanes=2,
-            ranks=self.ranks, start=start, train=samples(self.root / "data", day),
+            ranks=self.ranks, start=start, train=[samples(self.root / "data", day)],
             fine_tune=FineTune(kind=policy, settings=AutoftConfig(temperature_steps=10)) if policy else None,
             score=samples(self.root / "data", day + 1), score_dir=str(self.root / "scores" / version),
             store=str(self.root / "store"), checkpoints=str(self.root / "checkpoints" / version),
