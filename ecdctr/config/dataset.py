@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.durations import DaysOrZero, Seconds
-from ecdctr.config.features import FeatureSpec
+from ecdctr.config.features import FeatureSpec, check_features
 from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
 
@@ -149,9 +149,6 @@ class DatasetConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _feature_names_are_unique(self) -> "DatasetConfig":
-        names = [spec.name for spec in self.features]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"feature names given twice: {', '.join(twice)}")
+    def _features_fit(self) -> "DatasetConfig":
+        check_features(self.features)
         return self

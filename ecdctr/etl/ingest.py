@@ -16,8 +16,8 @@ from ecdctr.etl import clock
 from ecdctr.etl.attribution import labelled
 from ecdctr.etl.drift import refuse_drift
 from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, id_text, open_source, reading
-from ecdctr.etl.tokens import SEPARATOR
 from ecdctr.exceptions import InputError
+from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
 from ecdctr.lake.schema import TABLES, Column
 

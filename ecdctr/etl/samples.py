@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl.encode import Vocabularies, encode
+from ecdctr.etl.encode import encode
+from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
 from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.schema import Column
@@ -22,7 +23,7 @@ def sample_columns(features: FeatureSet) -> list[Column]:
     return [
         *(Column(name, "bigint", f"encoded {name}") for name in features.id_fields),
         *(Column(name, "float", f"number {name}") for name in features.number_fields),
-        *(Column(name, "array<bigint>", f"{n} encoded items") for name, n in features.sequence_fields.items()),
+        *(Column(name, "array<bigint>", f"{n} encoded ids") for name, n in features.sequence_fields.items()),
     ]
 
 
@@ -37,10 +38,8 @@ def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since
         since: First day.
         until: The day after the last.
     """
-    table = lake.read(f"{domain}_impressions")
-    table = table.where((F.col("event_date") >= F.lit(since)) & (F.col("event_date") < F.lit(until)))
-    vocabularies = Vocabularies(lake, until)
-    rows = encode(table, config, features, domain, vocabularies)
+    scene = Scene(lake, config, domain, since, until, Vocabularies(lake, until))
+    rows = encode(scene, features)
     rows = rows.withColumns(
         {
             "day": F.unix_date("event_date"),
@@ -50,7 +49,7 @@ def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since
     )
     rows = _with_lane(rows, config.lanes, _largest_day(lake, f"{domain}_impressions"))
     if sequence_features(config):
-        rows = with_sequences(rows, clicks(lake, config, vocabularies, until), config)
+        rows = with_sequences(rows, clicks(scene), config)
     hashed = rows.repartition(config.lanes, LANE).withColumn("_hash", F.xxhash64("event_id"))
     names = ["event_id", "user", "event_date", "day", "label", "weight", *features.columns]
     return hashed.sortWithinPartitions("event_date", "_hash", "event_id").select(names)

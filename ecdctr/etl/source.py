@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
 from ecdctr.exceptions import InputError
+from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
 
 KEYS_SHOWN = 3
@@ -175,19 +176,21 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
 
 
 def id_text(log: DataFrame, name: str, where: str) -> Any:
-    """An id as text, exactly; null where empty.
+    """An id as text, exactly; null where empty; the ids of an array with a separator between them.
 
     Raises:
         InputError: The type is not one that ids keep their value in.
     """
-    kind = log.schema[name].dataType
+    kind, value = log.schema[name].dataType, column(name)
+    if isinstance(kind, T.ArrayType):
+        kind, value = kind.elementType, F.array_join(value.cast("array<string>"), SEPARATOR)
     whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
     if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
         raise InputError(
             f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
             hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
         )
-    text = column(name).cast("string")
+    text = value.cast("string")
     return F.when(text != "", text)
 
 
