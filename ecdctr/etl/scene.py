@@ -13,6 +13,7 @@ from ecdctr.etl.trailing import Histograms, daily_histograms
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
 
+_SPAN = 1 << 32
 BROADCAST_TOKENS = 200_000
 """A vocabulary up to this size is sent to every task; a larger one is joined by shuffling, so that no driver holds it."""
 
@@ -66,9 +67,18 @@ class Scene:
     vocabularies: Vocabularies
 
     @property
+    def negatives_kept(self) -> float:
+        """Share of the rows without a click that are encoded."""
+        return self.config.dataset.negative_sampling.natural if self.domain == "natural" else 1.0
+
+    @property
     def impressions(self) -> DataFrame:
         """The rows to encode."""
-        return self.past([self.domain], self.since, self.until)
+        rows, share = self.past([self.domain], self.since, self.until), self.negatives_kept
+        if share == 1.0:
+            return rows
+        place = F.pmod(F.xxhash64("event_id", F.lit("negative")), F.lit(_SPAN)) / _SPAN
+        return rows.where((F.col("label") == 1) | (place < share))
 
     def past(self, domains: list[str], since: dt.date | None, until: dt.date) -> DataFrame:
         """Impressions of some domains and days; with no first day, all before `until`."""

@@ -1,5 +1,7 @@
 """The sorted pass over clicks, against a search that looks at every earlier click."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -136,3 +138,41 @@ def test_attributes_and_times_stand_at_the_places_of_their_clicks(batch_rows):
         )
         seconds = [(row["_micros"] - click["_micros"]) // 1_000_000 for click in before]
         assert found["times"] == [2 + age.bit_length() for age in seconds] + pad
+
+
+def test_memory_does_not_grow_with_the_rows_of_one_user():
+    length = 5000
+    spec = Sequence(length=length, domains=(0, 1), delay=0, channels=(ITEM,), times=True)
+    names = ["event_id", "user", "day", "items", "times"]
+
+    def batches(rows):
+        for start in range(0, rows, 1000):
+            place = np.arange(start, start + 1000)
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "event_id": pa.array([f"e{p:07d}" for p in place]),
+                    "user": pa.array(["giant"] * 1000),
+                    "day": place * 0 + 3,
+                    "_micros": place * 1_000_000,
+                    # One row in fifty is a sample: 5,000 ids each.
+                    "_domain": np.where(place % 50 == 49, SAMPLE, place % 2),
+                    "_item": 5 + place,
+                    "_known": place * 0,
+                }
+            )
+
+    def peak(rows):
+        tracemalloc.start()
+        try:
+            for part in history_pass([spec], names)(batches(rows)):
+                last = part
+            newest = last["items"][-1].as_py()
+            assert newest[:48] == list(range(rows + 3, rows - 45, -1))
+            assert len([item for item in newest if item]) == min(length, (rows - 1) // 50 * 49 + 49)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1000)
+    short, long = peak(10_000), peak(40_000)
+    assert long < 1.2 * short
