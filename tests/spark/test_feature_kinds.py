@@ -19,7 +19,7 @@ from ecdctr.lake.tables import Lake
 from tests.spark.conftest import START, small_config, write_small_logs
 from tests.spark.test_prepare import encode, events, expected_vocabulary
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(3000)]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
 EXAMPLES = [

@@ -11,7 +11,7 @@ from ecdctr.config import load_config
 from ecdctr.etl.prepare import prepare
 from ecdctr.lake.tables import Lake
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(3000)]
 
 CONF = Path(__file__).parents[2] / "conf" / "datasets"
 ROWS, DAYS, USERS, ITEMS = 90, 3, 6, 12
