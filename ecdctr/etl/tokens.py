@@ -33,7 +33,7 @@ def tokens(name: str, separator: str, domain: str | None) -> Any:
         domain: Set where the vocabulary keeps the domains apart.
     """
     parts = F.split(column(name), f"{SEPARATOR}|{re.escape(separator)}")
-    parts = F.filter(F.transform(parts, F.trim), lambda part: part != "")
+    parts = F.filter(F.transform(parts, lambda part: F.trim(part)), lambda part: part != "")
     return parts if domain is None else F.transform(parts, lambda part: F.concat(F.lit(domain + SEPARATOR), part))
 
 

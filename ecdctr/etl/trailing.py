@@ -62,7 +62,10 @@ class Histograms:
     def __init__(self, rows: list[tuple[str, int, int, int, int]]) -> None:
         self._days: dict[str, dict[int, dict[float, int]]] = {}
         for name, day, digits, power, count in rows:
-            self._days.setdefault(name, {}).setdefault(day, {})[float(f"{digits}e{power}")] = count
+            counts = self._days.setdefault(name, {}).setdefault(day, {})
+            value = float(f"{digits}e{power}")
+            # 9.999 and 10.01 are one value with two powers of ten.
+            counts[value] = counts.get(value, 0) + count
 
     def before(self, name: str, day: dt.date, window: int) -> Histogram:
         """The values of the `window` days before a day."""

@@ -38,7 +38,7 @@ def add_columns(domain: str, frame: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng([7, domain == "ad"])
     rows = len(frame)
     tags = ["|".join(rng.choice(["t1", "t2", "t3", "t4", ""], rng.integers(0, 5))) or None for _ in range(rows)]
-    watched = np.where(rng.random(rows) < 0.1, np.nan, np.round(rng.lognormal(3, 1, rows), 1))
+    watched = np.where(rng.random(rows) < 0.1, np.nan, rng.lognormal(3, 1, rows))
     return frame.assign(tags=tags, watch_seconds=watched)
 
 

@@ -48,3 +48,9 @@ def test_a_window_ends_before_its_day(day, window):
 
 def test_a_column_that_nobody_counted_has_no_values():
     assert histograms(DAYS).before("y", EPOCH + dt.timedelta(days=1), 5).moments() is None
+
+
+def test_one_value_under_two_powers_of_ten_is_counted_once():
+    rows = [("x", 0, 1000, -2, 3), ("x", 0, 100, -1, 4)]
+    found = Histograms(rows).before("x", EPOCH + dt.timedelta(days=1), 1)
+    assert (found.values.tolist(), found.counts.tolist()) == ([10.0], [7])

@@ -22,8 +22,9 @@ def encode(spec: NumberFeature, frame: DataFrame, scene: Scene) -> tuple[DataFra
     if fitted is not None:
         frame = frame.join(F.broadcast(_moments(spec.name, fitted.source, fitted.window, scene)), "event_date", "left")
         mean, deviation = F.col(f"_{spec.name}_mean"), F.col(f"_{spec.name}_deviation")
-        value = F.greatest(F.lit(-LIMIT), F.least(F.lit(LIMIT), (value - mean) / deviation))
-        value = F.when(F.isnan(column(fitted.source)), None).otherwise(value)
+        # `least` and `greatest` pass a null over, and take NaN for the greatest of all.
+        known = value.isNotNull() & ~F.isnan(value) & mean.isNotNull()
+        value = F.when(known, F.greatest(F.lit(-LIMIT), F.least(F.lit(LIMIT), (value - mean) / deviation)))
     single = value.cast("float")
     finite = single.isNotNull() & ~F.isnan(single) & (F.abs(single) < F.lit(float("inf")))
     return frame, {spec.name: F.when(finite, single).otherwise(F.lit(spec.fill).cast("float")).cast("float")}
