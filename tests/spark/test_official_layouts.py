@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.config import load_config
-from ecdctr.etl.prepare import prepare
-from ecdctr.lake.tables import Lake
+from ecdctr.etl.ingest import look_through
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 CONF = Path(__file__).parents[2] / "conf" / "datasets"
 ROWS, DAYS, USERS, ITEMS = 90, 3, 6, 12
@@ -146,36 +144,38 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_row_arrives_with_its_user_day_and_label(spark, name, tmp_path, monkeypatch):
+def test_every_row_arrives_with_its_user_item_day_and_label(spark, name, tmp_path, monkeypatch):
     make, clock = LAYOUTS[name]
-    events = make(tmp_path / "data", np.random.default_rng(1))
-    monkeypatch.setenv("ECDCTR_REAL_DATA", str(tmp_path / "data"))
-    config = load_config(CONF / f"{name}.yml", [f"warehouse={tmp_path}", "lanes=2"])
-    prepare(spark, config, None)
-    lake = Lake(spark, config.warehouse_dir)
+    events = make(tmp_path, np.random.default_rng(1))
+    monkeypatch.setenv("ECDCTR_REAL_DATA", str(tmp_path))
+    config = load_config(CONF / f"{name}.yml")
     for domain, raw in events.items():
-        files = lake.pin(f"{domain}_samples").files
-        rows = pd.concat([pq.ParquetFile(file.path).read().to_pandas() for file in files], ignore_index=True)
-        clicked = raw[raw["label"] == 1]
-        days = (clicked["second"] + clock) // 86_400
-        found = rows[rows["label"] == 1]
-        wanted = pd.DataFrame({"user": clicked["user"].astype(str), "day": days})
-        assert sorted(map(tuple, found[["user", "day"]].to_numpy())) == sorted(map(tuple, wanted.to_numpy()))
+        rows = look_through(spark, config.dataset, domain).frame.toPandas()
+        assert rows["_reason"].isna().all()
+        days = pd.to_datetime((raw["second"] + clock) // 86_400, unit="D").dt.date
+        wanted = raw[["user", "item"]].astype(str).assign(day=days, label=raw["label"])
+        names = ["user_id", "item_id", "event_date", "label"]
+        given = rows
         if name == "taobao_ads" and domain == "natural":
-            check_made_rows(lake, raw, config)
-        else:
-            assert len(rows) == len(raw)
-    assert len({column for column in rows if rows[column].astype(str).nunique() > 1}) > 5
+            check_made_rows(rows, raw)
+            given = rows[rows["label"] == 1]
+        assert sorted(map(tuple, given[names].to_numpy())) == sorted(map(tuple, wanted.to_numpy()))
+        # A feature's column that is empty in both logs would be a name that nobody wrote.
+        filled = {column for column in rows if rows[column].notna().any()}
+        assert filled >= {"event_id", "event_time"}
+        events[domain] = filled
+    for spec in config.dataset.features:
+        assert set(spec.log_columns()) <= events["natural"] | events["ad"], spec.name
 
 
-def check_made_rows(lake, views, config):
+def check_made_rows(rows, views):
     """Each view has up to four rows of its user and moment, with items viewed on its day and their own columns."""
-    rows = lake.read("natural_impressions").toPandas()
     made = rows[rows["label"] == 0]
     assert 2.5 * len(views) < len(made) <= 4 * len(views)
     assert (made["item_id"] == made["cate_id"] + "-" + made["brand"]).all()
-    moments = views.set_index(views["user"].astype(str) + views["second"].astype(str))["item"]
-    keys = made["user_id"] + (made["event_time"].astype("int64") // 10**6).astype(str)
+    moments = views.set_index(views["user"].astype(str) + " " + views["second"].astype(str))["item"]
+    seconds = (made["event_time"] - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    keys = made["user_id"] + " " + seconds.astype(str)
     assert set(keys) <= set(moments.index)
     assert (made["item_id"].to_numpy() != moments[keys].to_numpy()).all()
     seen = set(zip((views["second"] + BEIJING) // 86_400, views["item"], strict=True))

@@ -11,7 +11,7 @@ from ecdctr.etl.prepare import prepare
 from ecdctr.etl.scene import Scene
 from ecdctr.lake.tables import Lake
 
-pytestmark = [pytest.mark.spark, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
 
 def files_of(lake, domain):
