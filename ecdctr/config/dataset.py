@@ -2,12 +2,12 @@
 
 import datetime as dt
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.durations import DaysOrZero, Seconds
-from ecdctr.config.features import FeatureSpec
+from ecdctr.config.features import FeatureSpec, check_features
 from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
 
@@ -96,21 +96,48 @@ class Clicks(Settings):
     this at the logical date have a label yet."""
 
 
+class MadeNegatives(Settings):
+    """For a log of clicks alone: rows without a click, made up from what others clicked on the same day."""
+
+    per_click: int = Field(default=4, ge=1, le=100)
+    """Rows made for each click, of its user and moment; one that draws the clicked item itself is left out."""
+    item_columns: list[str] = Field(default_factory=list)
+    """Columns that describe the item and come with the one that is drawn."""
+
+
 class Source(Settings):
     """One domain's log: a folder or file, or a filter on a table that both domains share."""
 
     path: str
-    """File or folder."""
+    """File, folder, or several files by a pattern such as `logs/day_*.csv`."""
     format: Literal["delta", "parquet", "csv"] = "parquet"
     """How it is stored."""
+    derive: dict[str, str] = Field(default_factory=dict)
+    """Further columns, each a Spark SQL expression over those of the log."""
     where: str | None = None
-    """Spark SQL condition that picks this domain's rows."""
+    """Spark SQL condition, over the log's, derived and side tables' columns, that picks this domain's rows."""
     columns: Columns | None = None
     """Only where this domain's names differ from `dataset.columns`."""
     side_tables: list[SideTable] = Field(default_factory=list)
     clicks: Clicks | None = None
     schema_drift: Literal["fail", "warn"] = "fail"
     """Where a column that is read is missing or has another type in a new file of a local Parquet or CSV log."""
+    negatives: MadeNegatives | None = None
+    """Only where every row is a click; `derive` then gives the label, such as `{click: "1"}`."""
+
+
+class NegativeSampling(Settings):
+    """Which share of the rows without a click becomes samples; each then weighs the inverse in the loss."""
+
+    natural: float = Field(default=1.0, gt=0, le=1)
+    """Of natural rows, chosen by a hash of the event id; ads are scored as well as trained on, so all of them stay."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ads_stay_whole(cls, given: Any) -> Any:
+        if isinstance(given, dict) and {"ad", "ads"} & set(given):
+            raise ValueError("ads cannot be sampled: their samples are scored and evaluated as well; sample 'natural'")
+        return given
 
 
 class DatasetConfig(Settings):
@@ -129,6 +156,9 @@ class DatasetConfig(Settings):
     """Days that stay open for late rows (`2d`). A new token's id comes this much later: ids are given for closed days alone."""
     simulator: WorldConfig | None = None
     """Where given, `run` makes the logs with the simulator before it reads them."""
+    negative_sampling: NegativeSampling = NegativeSampling()
+    sample_order: Literal["shuffled", "time"] = "shuffled"
+    """Of samples within a day: by a hash over the whole day, or by event time."""
     features: list[FeatureSpec] = Field(default_factory=list)
 
     def columns_of(self, source: Source) -> Columns:
@@ -141,6 +171,10 @@ class DatasetConfig(Settings):
             label = self.columns_of(source).label
             if (label is None) == (source.clicks is None):
                 raise ValueError(f"{name}: labels come from either 'columns.label' or 'clicks', one of the two")
+            if source.negatives is not None and label is None:
+                raise ValueError(
+                    f"{name}: 'negatives' are for a log in which every row is a click, not for one with 'clicks'"
+                )
             if source.clicks is not None and source.clicks.window > self.late_window * 86_400:
                 raise ValueError(
                     f"{name}: impressions of a day's last hours get their labels after midnight; late_window must be at "
@@ -149,9 +183,6 @@ class DatasetConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _feature_names_are_unique(self) -> "DatasetConfig":
-        names = [spec.name for spec in self.features]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"feature names given twice: {', '.join(twice)}")
+    def _features_fit(self) -> "DatasetConfig":
+        check_features(self.features)
         return self

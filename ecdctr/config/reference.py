@@ -82,7 +82,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return "none" if value is None else f"`{value}`"
+    return "none" if value is None else f"`{value}`".replace("|", "\\|")
 
 
 def _first_line(model: type[BaseModel]) -> str:

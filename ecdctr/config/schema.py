@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
-from ecdctr.config.features import SequenceFeature, VocabularyConfig
+from ecdctr.config.features import VocabularyConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
@@ -390,8 +390,8 @@ class Config(Settings):
             raise ValueError(f"lanes ({self.lanes}) must be at least ranks ({self.ranks})")
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("an arm is named twice")
-        known = {spec.name for spec in self.dataset.features if not isinstance(spec, SequenceFeature)}
-        missing = [name for name in self.levels.tpm.fields if name not in known]
+        ids = {c.name for spec in self.dataset.features for c in spec.columns() if c.shape == "id"}
+        missing = [name for name in self.levels.tpm.fields if name not in ids]
         if missing:
-            raise ValueError(f"levels.tpm.fields names {missing}, but the features are {sorted(known)}")
+            raise ValueError(f"levels.tpm.fields names {missing}, but the fields with one id are {sorted(ids)}")
         return self

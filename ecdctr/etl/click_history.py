@@ -4,7 +4,7 @@ It imports nothing but numpy and pyarrow, since every worker pays for each impor
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,27 @@ Longs = npt.NDArray[np.int64]
 SAMPLE = -1
 """`_domain` of a row that is to get sequences; other rows are clicks of the domain with that place."""
 PADDING = 0
+FIRST_TIME = 2
 CHUNK_ROWS = 2048
 """Rows handled at once; with times below year 2100 the key user · span + time of so many users fits 63 bits."""
 CHUNK_CELLS = 2_000_000
-_WORK = ("_micros", "_domain", "_item", "_known", "day")
+_WORK = ("_micros", "_domain", "day")
+SECOND = 1_000_000
+
+
+@dataclass(frozen=True)
+class Channel:
+    """An id that each click has: its item, or an attribute of it.
+
+    Attributes:
+        value: Column of the id.
+        known: Column of the day number from which it is known; before, it stands as its bucket.
+        bucket_ids: First id of the out-of-vocabulary buckets, and how many there are; tokens follow.
+    """
+
+    value: str
+    known: str
+    bucket_ids: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,37 +45,41 @@ class Sequence:
     """One sequence to build.
 
     Attributes:
-        length: Items in it.
+        length: Clicks in it.
         domains: Places of the domains whose clicks count.
         delay: Microseconds until a click is known.
-        bucket_ids: First id of the out-of-vocabulary buckets, and how many there are; tokens follow.
+        channels: What to list of each click; one column each.
+        times: Whether a further column tells how long ago each click was: 2 + the bits of the seconds.
     """
 
     length: int
     domains: tuple[int, ...]
     delay: int
-    bucket_ids: tuple[int, int]
+    channels: tuple[Channel, ...]
+    times: bool = False
+
+    @property
+    def lists(self) -> int:
+        """Columns that it gives."""
+        return len(self.channels) + self.times
 
 
 @dataclass(frozen=True)
 class _Clicks:
-    """Clicks in order: which user of the chunk, when, which item, known from which day."""
+    """Clicks in order: which user of the chunk, when, and for each channel its id and from which day that is known."""
 
     user: Longs
     micros: Longs
-    item: Longs
+    values: Longs
     known: Longs
 
     def __getitem__(self, key: Any) -> "_Clicks":
-        return _Clicks(self.user[key], self.micros[key], self.item[key], self.known[key])
+        return _Clicks(self.user[key], self.micros[key], self.values[key], self.known[key])
 
     def followed_by(self, other: "_Clicks") -> "_Clicks":
         """Both, in order."""
-        names = ("user", "micros", "item", "known")
+        names = ("user", "micros", "values", "known")
         return _Clicks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
-
-
-_NOTHING = _Clicks(*(np.empty(0, np.int64) for _ in range(4)))
 
 
 def history_pass(
@@ -68,12 +89,13 @@ def history_pass(
 
     Args:
         sequences: The sequences to build, all from the same clicks.
-        names: Columns of the result: those of the samples to keep, then one per sequence.
+        names: Columns of the result: those of the samples to keep, then those of each sequence in turn.
 
     Returns:
         A function that gives the samples, in their order, with their sequences, and leaves the clicks out.
     """
-    size = max(1, min(CHUNK_ROWS, CHUNK_CELLS // max(spec.length for spec in sequences)))
+    size = max(1, min(CHUNK_ROWS, CHUNK_CELLS // sum(spec.length * spec.lists for spec in sequences)))
+    work = {*_WORK, *(name for spec in sequences for c in spec.channels for name in (c.value, c.known))}
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         states = [History(spec) for spec in sequences]
@@ -85,9 +107,9 @@ def history_pass(
                 place = _user_places(users)
                 goes_on = users[0].as_py() == last_user
                 last_user = users[-1].as_py()
-                values = {name: _longs(chunk.column(name)) for name in _WORK}
+                values = {name: _longs(chunk.column(name)) for name in work}
                 is_sample = values["_domain"] == SAMPLE
-                lists = [state.step(place, values, is_sample, goes_on) for state in states]
+                lists = [made for state in states for made in state.step(place, values, is_sample, goes_on)]
                 if is_sample.any():
                     mask = pa.array(is_sample)
                     columns = [chunk.column(name).filter(mask) for name in names[: -len(lists)]]
@@ -101,10 +123,13 @@ class History:
 
     def __init__(self, spec: Sequence) -> None:
         self.spec = spec
-        self.carried = _NOTHING
+        none = np.empty((0, len(spec.channels)), np.int64)
+        self.carried = _Clicks(np.empty(0, np.int64), np.empty(0, np.int64), none, none)
 
-    def step(self, place: Longs, values: dict[str, Longs], is_sample: npt.NDArray[np.bool_], goes_on: bool) -> pa.Array:
-        """The sequences of a chunk's samples.
+    def step(
+        self, place: Longs, values: dict[str, Longs], is_sample: npt.NDArray[np.bool_], goes_on: bool
+    ) -> list[pa.Array]:
+        """The columns of a chunk's samples.
 
         Args:
             place: For each row, which user of the chunk, ascending from 0.
@@ -114,7 +139,11 @@ class History:
         """
         spec, micros = self.spec, values["_micros"]
         here = np.isin(values["_domain"], spec.domains)
-        known = _Clicks(place[here], micros[here], values["_item"][here], values["_known"][here])
+        ids, days = (
+            np.stack([values[column][here] for column in columns], 1)
+            for columns in ([c.value for c in spec.channels], [c.known for c in spec.channels])
+        )
+        known = _Clicks(place[here], micros[here], ids, days)
         if goes_on:
             known = self.carried.followed_by(known)
         base = min(int(micros.min()), int(known.micros.min()) if known.micros.size else int(micros.min()))
@@ -126,24 +155,32 @@ class History:
         first = np.searchsorted(keys, begin)
         end = np.searchsorted(keys, begin + np.maximum(row_micros - base - spec.delay, 0))
         still_needed = known[max(int(end[-1]) - spec.length, int(first[-1])) :]
-        self.carried = _Clicks(np.zeros_like(still_needed.user), *_without_user(still_needed))
-        return self._lists(known, first[:-1], end[:-1], values["day"][is_sample])
+        self.carried = replace(still_needed, user=np.zeros_like(still_needed.user))
+        return self._lists(known, first[:-1], end[:-1], values["day"][is_sample], row_micros[:-1])
 
-    def _lists(self, known: _Clicks, first: Longs, end: Longs, day: Longs) -> pa.Array:
-        length, (bucket, buckets) = self.spec.length, self.spec.bucket_ids
-        at = end[:, None] - 1 - np.arange(length)
+    def _lists(self, known: _Clicks, first: Longs, end: Longs, day: Longs, micros: Longs) -> list[pa.Array]:
+        at = end[:, None] - 1 - np.arange(self.spec.length)
         there = at >= first[:, None]
-        items = np.full(at.shape, PADDING, np.int64)
-        at = at[there]
-        item, least = known.item[at], bucket + buckets
-        in_time = known.known[at] <= np.broadcast_to(day[:, None], there.shape)[there]
-        items[there] = np.where(in_time | (item < least), item, bucket + (item - least) % buckets)
-        offsets = np.arange(0, items.size + 1, length, dtype=np.int32)
-        return pa.ListArray.from_arrays(offsets, items.ravel())
+        row, at = np.nonzero(there)[0], at[there]
+        lists = []
+        for place, channel in enumerate(self.spec.channels):
+            bucket, buckets = channel.bucket_ids
+            item, least = known.values[at, place], bucket + buckets
+            in_time = known.known[at, place] <= day[row]
+            lists.append(_padded(there, np.where(in_time | (item < least), item, bucket + (item - least) % buckets)))
+        if self.spec.times:
+            # The exponent of a whole number's floating-point form is how many bits it has.
+            bits = np.frexp((micros[row] - known.micros[at]) // SECOND)[1]
+            lists.append(_padded(there, FIRST_TIME + bits.astype(np.int64)))
+        return lists
 
 
-def _without_user(known: _Clicks) -> tuple[Longs, Longs, Longs]:
-    return known.micros, known.item, known.known
+def _padded(there: npt.NDArray[np.bool_], values: Longs) -> pa.Array:
+    """Lists of one length: the values where there are some, in order, and padding elsewhere."""
+    items = np.full(there.shape, PADDING, np.int64)
+    items[there] = values
+    offsets = np.arange(0, items.size + 1, there.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, items.ravel())
 
 
 def _user_places(users: pa.Array) -> Longs:

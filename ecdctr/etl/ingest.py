@@ -15,9 +15,10 @@ from ecdctr.config.dataset import Columns, DatasetConfig
 from ecdctr.etl import clock
 from ecdctr.etl.attribution import labelled
 from ecdctr.etl.drift import refuse_drift
+from ecdctr.etl.negatives import with_negatives
 from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, id_text, open_source, reading
-from ecdctr.etl.tokens import SEPARATOR
 from ecdctr.exceptions import InputError
+from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
 from ecdctr.lake.schema import TABLES, Column
 
@@ -162,7 +163,10 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known
     key = SOURCE_KEYS[domain]
     source = getattr(dataset, key)
     log = open_source(spark, dataset, key)
-    frame = _typed(log.frame, dataset, dataset.columns_of(source), f"dataset.{key}")
+    rows = log.frame
+    if source.negatives is not None:
+        rows = with_negatives(rows, source.negatives, dataset.columns_of(source), dataset, f"dataset.{key}")
+    frame = _typed(rows, dataset, dataset.columns_of(source), f"dataset.{key}")
     same = [fact for fact in known if log.stamps.get(fact.file) == fact.stamp]
     fresh = log.stamps.keys() - {fact.file for fact in same}
     found = Ingest(domain, frame, tuple(same), frozenset(fresh))

@@ -1,18 +1,21 @@
-"""Encoded samples in the layout that readers shard evenly: equal lanes of files, shuffled within each day."""
+"""Encoded samples in the layout that readers shard evenly: equal lanes of files, each day in its order."""
 
 import datetime as dt
+from typing import Any, Literal
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl.encode import Vocabularies, encode
+from ecdctr.etl.encode import encode
+from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
 from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.schema import Column
 from ecdctr.lake.tables import Lake
 
 LANE = "_lane"
+ORDER = "_order"
 ROWS_PER_SORT = 2_000_000
 """Rows of a day up to which one task orders it; larger days are ordered in parts."""
 
@@ -22,7 +25,7 @@ def sample_columns(features: FeatureSet) -> list[Column]:
     return [
         *(Column(name, "bigint", f"encoded {name}") for name in features.id_fields),
         *(Column(name, "float", f"number {name}") for name in features.number_fields),
-        *(Column(name, "array<bigint>", f"{n} encoded items") for name, n in features.sequence_fields.items()),
+        *(Column(name, "array<bigint>", f"{n} encoded ids") for name, n in features.sequence_fields.items()),
     ]
 
 
@@ -37,23 +40,26 @@ def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since
         since: First day.
         until: The day after the last.
     """
-    table = lake.read(f"{domain}_impressions")
-    table = table.where((F.col("event_date") >= F.lit(since)) & (F.col("event_date") < F.lit(until)))
-    vocabularies = Vocabularies(lake, until)
-    rows = encode(table, config, features, domain, vocabularies)
+    scene = Scene(lake, config, domain, since, until, Vocabularies(lake, until))
+    rows = encode(scene, features)
     rows = rows.withColumns(
         {
             "day": F.unix_date("event_date"),
             "label": F.col("label").cast("float"),
-            "weight": F.lit(1.0).cast("float"),
+            "weight": F.when(F.col("label") == 1, 1.0).otherwise(1.0 / scene.negatives_kept).cast("float"),
+            ORDER: _order(config.dataset.sample_order),
         }
     )
     rows = _with_lane(rows, config.lanes, _largest_day(lake, f"{domain}_impressions"))
     if sequence_features(config):
-        rows = with_sequences(rows, clicks(lake, config, vocabularies, until), config)
-    hashed = rows.repartition(config.lanes, LANE).withColumn("_hash", F.xxhash64("event_id"))
+        rows = with_sequences(rows, clicks(scene), config)
     names = ["event_id", "user", "event_date", "day", "label", "weight", *features.columns]
-    return hashed.sortWithinPartitions("event_date", "_hash", "event_id").select(names)
+    dealt = rows.repartition(config.lanes, LANE)
+    return dealt.sortWithinPartitions("event_date", ORDER, "event_id").select(names)
+
+
+def _order(order: Literal["shuffled", "time"]) -> Any:
+    return F.xxhash64("event_id") if order == "shuffled" else F.unix_micros("event_time")
 
 
 def _largest_day(lake: Lake, name: str) -> int:
@@ -64,9 +70,9 @@ def _largest_day(lake: Lake, name: str) -> int:
 
 
 def _with_lane(rows: DataFrame, lanes: int, largest_day: int) -> DataFrame:
-    """Deal each day's rows, in the order of a hash, to lanes; a lane's number leads its rows to a task of their own."""
+    """Deal each day's rows, in their order, to lanes; a lane's number leads its rows to a task of their own."""
     part = F.pmod(F.xxhash64("event_id", F.lit("part")), F.lit(1 + largest_day // ROWS_PER_SORT))
-    order = Window.partitionBy("event_date", part).orderBy(F.xxhash64("event_id"), "event_id")
+    order = Window.partitionBy("event_date", part).orderBy(ORDER, "event_id")
     keys = F.array(*(F.lit(key) for key in _lane_keys(rows.sparkSession, lanes)))
     return rows.withColumn(LANE, F.element_at(keys, ((F.row_number().over(order) - 1) % lanes + 1).cast("int")))
 

@@ -5,49 +5,63 @@ but the clicks of the current user that a later row may still see. A user with h
 than any other, and no row ever meets a click that is not strictly earlier.
 """
 
-import datetime as dt
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ecdctr.config import Config
-from ecdctr.config.features import SequenceFeature
-from ecdctr.etl.click_history import SAMPLE, Sequence, history_pass
-from ecdctr.etl.encode import Vocabularies
+from ecdctr.config.features import ITEM, SequenceFeature, TokenSource
+from ecdctr.etl.click_history import SAMPLE, SECOND, Channel, Sequence, history_pass
+from ecdctr.etl.scene import Scene
 from ecdctr.etl.tokens import encoded, token
 from ecdctr.features.encoding import FIRST_BUCKET
-from ecdctr.features.feature_set import ITEM
+from ecdctr.features.feature_set import token_sources
 from ecdctr.lake.schema import DOMAINS
-from ecdctr.lake.tables import Lake
 
 
-def clicks(lake: Lake, config: Config, vocabularies: Vocabularies, until: dt.date) -> DataFrame:
-    """Every click before `until` that some sequence remembers: event_id, user, _micros, _domain, _item, _known.
+def clicks(scene: Scene) -> DataFrame:
+    """Every click before the scene's end that some sequence remembers.
 
-    `_item` is the item's id, `_known` the day number from which it has that id; before, it is its bucket's.
+    Returns:
+        event_id, user, _micros, _domain, and two columns per channel: its id, and the day number from which it has that
+        id; before, it is its bucket's.
     """
-    wanted = sorted({domain for spec in sequence_features(config) for domain in spec.domains})
-    rules = config.vocabulary(ITEM)
+    specs = sequence_features(scene.config)
     frames = []
-    for domain in wanted:
-        table = lake.read(f"{domain}_impressions").where((F.col("label") == 1) & (F.col("event_date") < F.lit(until)))
-        text = token([ITEM], None if rules.share_domains else domain)
-        frame = vocabularies.join(table.select("event_id", "user_id", "item_id", "event_time"), ITEM, text, "_")
+    for domain in DOMAINS:
+        if not any(domain in spec.domains for spec in specs):
+            continue
+        frame = scene.past([domain], None, scene.until).where("label = 1")
+        made: dict[str, Any] = {}
+        for field, source in _channels(scene.config).items():
+            rules = scene.config.vocabulary(source.vocabulary)
+            text, prefix = token(source.columns, None if rules.share_domains else domain), f"_{field}_"
+            frame = scene.vocabularies.join(frame, source.vocabulary, text, prefix)
+            own = encoded(F.col(f"{prefix}token"), F.col(f"{prefix}id"), rules.oov_buckets)
+            known = F.coalesce(F.unix_date(f"{prefix}admitted"), F.lit(0))
+            made |= {f"_value_{field}": own, f"_known_{field}": known}
         frames.append(
             frame.select(
                 "event_id",
                 F.col("user_id").alias("user"),
                 F.unix_micros("event_time").alias("_micros"),
                 F.lit(DOMAINS.index(domain)).alias("_domain"),
-                encoded(F.col("_token"), F.col("_id"), rules.oov_buckets).alias("_item"),
-                F.coalesce(F.unix_date("_admitted"), F.lit(0)).alias("_known"),
+                *(value.alias(name) for name, value in made.items()),
             )
         )
     merged = frames[0]
     for frame in frames[1:]:
         merged = merged.unionByName(frame)
     return merged
+
+
+def _channels(config: Config) -> dict[str, TokenSource]:
+    """What is listed of clicks: the item, and the attributes that some sequence names."""
+    fields = [ITEM, *(name for spec in sequence_features(config) for name in spec.attributes)]
+    sources = token_sources(config.dataset)
+    return {field: sources[field] for field in fields}
 
 
 def sequence_features(config: Config) -> list[SequenceFeature]:
@@ -74,14 +88,21 @@ def with_sequences(samples: DataFrame, clicked: DataFrame, config: Config) -> Da
     out = T.StructType(
         [
             *samples.drop("event_time").schema.fields,
-            *(T.StructField(spec.name, T.ArrayType(T.LongType())) for spec in specs),
+            *(T.StructField(column.name, T.ArrayType(T.LongType())) for spec in specs for column in spec.columns()),
         ]
     )
     return ordered.mapInArrow(history_pass([_sequence(spec, config) for spec in specs], out.names), out)
 
 
 def _sequence(spec: SequenceFeature, config: Config) -> Sequence:
-    domains = tuple(DOMAINS.index(domain) for domain in spec.domains)
-    return Sequence(
-        spec.length, domains, spec.delay_seconds * 1_000_000, (FIRST_BUCKET, config.vocabulary(ITEM).oov_buckets)
+    sources = _channels(config)
+    channels = tuple(
+        Channel(
+            f"_value_{field}",
+            f"_known_{field}",
+            (FIRST_BUCKET, config.vocabulary(sources[field].vocabulary).oov_buckets),
+        )
+        for field in (ITEM, *spec.attributes)
     )
+    domains = tuple(DOMAINS.index(domain) for domain in spec.domains)
+    return Sequence(spec.length, domains, spec.delay_seconds * SECOND, channels, spec.times)

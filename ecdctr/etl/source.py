@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
 from ecdctr.exceptions import InputError
+from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
 
 KEYS_SHOWN = 3
@@ -99,10 +100,12 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
     where = f"dataset.{key}"
     log = read_files(spark, source.path, source.format, where)
     stamps = _stamps(spark, log, source, where)
-    frame = log if source.where is None else _filter(log, source.where, where)
-    frame = frame.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
+    frame = log.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
+    frame = _derive(frame, source.derive, where)
     for place, side in enumerate(source.side_tables):
         frame = _join(spark, frame, side, f"{where}.side_tables.{place}")
+    if source.where is not None:
+        frame = _filter(frame, source.where, where)
     require_columns(frame, columns_read(dataset, source), where)
     return Log(frame, stamps)
 
@@ -158,16 +161,24 @@ def require_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:
         )
 
 
+def matches(path: str) -> list[Path]:
+    """The local files or folders that a path names, or that a pattern in its last part matches."""
+    local = Path(path).absolute()
+    if local.exists():
+        return [local]
+    return sorted(local.parent.glob(local.name)) if set("*?[") & set(local.name) else []
+
+
 def fingerprint(dataset: DatasetConfig) -> str | None:
     """SHA-256 over names, sizes and times of all input files; None where they are not on a local file system."""
     lines = []
     for source in (dataset.natural, dataset.ads):
         clicks = [source.clicks.path] if source.clicks else []
         for path in (source.path, *clicks, *(side.path for side in source.side_tables)):
-            if "://" in path or not Path(path).exists():
+            if "://" in path or not matches(path):
                 return None
-            root = Path(path).absolute()
-            for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            roots = matches(path)
+            for file in (f for root in roots for f in (sorted(root.rglob("*")) if root.is_dir() else [root])):
                 if file.is_file():
                     status = file.stat()
                     lines.append(f"{file}\t{status.st_size}\t{status.st_mtime_ns}")
@@ -175,19 +186,21 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
 
 
 def id_text(log: DataFrame, name: str, where: str) -> Any:
-    """An id as text, exactly; null where empty.
+    """An id as text, exactly; null where empty; the ids of an array with a separator between them.
 
     Raises:
         InputError: The type is not one that ids keep their value in.
     """
-    kind = log.schema[name].dataType
+    kind, value = log.schema[name].dataType, column(name)
+    if isinstance(kind, T.ArrayType):
+        kind, value = kind.elementType, F.array_join(value.cast("array<string>"), SEPARATOR)
     whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
     if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
         raise InputError(
             f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
             hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
         )
-    text = column(name).cast("string")
+    text = value.cast("string")
     return F.when(text != "", text)
 
 
@@ -199,7 +212,7 @@ def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFra
     """
     if "://" not in path:
         local = Path(path).absolute()
-        if not local.exists():
+        if not matches(path):
             near = difflib.get_close_matches(local.name, [p.name for p in local.parent.glob("*")])
             raise InputError(
                 f"{where}.path: {local} does not exist",
@@ -222,6 +235,23 @@ def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFra
             f"{where}.path: nothing can be read from {path} as {kind}: {_first_line(error)}",
             hint="check the path, the format, and that the folder holds files",
         ) from error
+
+
+def _derive(frame: DataFrame, derived: dict[str, str], where: str) -> DataFrame:
+    clash = sorted(set(derived) & set(frame.columns))
+    if clash:
+        raise InputError(
+            f"{where}.derive: {', '.join(clash)} are columns of the log already", hint="choose other names"
+        )
+    for name, expression in derived.items():
+        try:
+            frame = frame.withColumn(name, F.expr(expression))
+        except (AnalysisException, ParseException) as error:
+            raise InputError(
+                f"{where}.derive.{name}: {expression!r} is no expression over these rows: {_first_line(error)}",
+                hint=f"columns are {', '.join(frame.columns)}",
+            ) from error
+    return frame
 
 
 def _filter(frame: DataFrame, condition: str, where: str) -> DataFrame:

@@ -1,15 +1,13 @@
 """Tokens and their buckets on Spark: the twin of `ecdctr.features.encoding`."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from pyspark.sql import functions as F
 
 from ecdctr.etl.source import column
-from ecdctr.features.encoding import FIRST_BUCKET, MISSING, first_token_id
-
-SEPARATOR = "\u001f"
-"""Joins the parts of a token; the ASCII unit separator does not occur in names."""
+from ecdctr.features.encoding import FIRST_BUCKET, MISSING, SEPARATOR, first_token_id
 
 
 def token(names: Sequence[str], domain: str | None) -> Any:
@@ -24,6 +22,19 @@ def token(names: Sequence[str], domain: str | None) -> Any:
     present = F.coalesce(*(F.when(part != "", F.lit(True)) for part in parts)).isNotNull()
     marked = text if domain is None else F.concat(F.lit(domain + SEPARATOR), text)
     return F.when(present, marked)
+
+
+def tokens(name: str, separator: str, domain: str | None) -> Any:
+    """The tokens of a column that holds several, in order, as an array; null where it is missing.
+
+    Args:
+        name: The column; what was an array in the log has `SEPARATOR` between its values.
+        separator: Stands between the tokens of a text.
+        domain: Set where the vocabulary keeps the domains apart.
+    """
+    parts = F.split(column(name), f"{SEPARATOR}|{re.escape(separator)}")
+    parts = F.filter(F.transform(parts, lambda part: F.trim(part)), lambda part: part != "")
+    return parts if domain is None else F.transform(parts, lambda part: F.concat(F.lit(domain + SEPARATOR), part))
 
 
 def bucket(text: Any, oov_buckets: Any) -> Any:

@@ -11,13 +11,15 @@ import datetime as dt
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.config.features import VocabularyConfig
-from ecdctr.etl.tokens import bucket, token
+from ecdctr.config.features import TokenSource, VocabularyConfig
+from ecdctr.etl.tokens import bucket, token, tokens
 from ecdctr.features.encoding import first_token_id, rows_after_blocks
 from ecdctr.features.feature_set import FeatureSet, token_sources
 from ecdctr.lake.schema import DOMAINS
@@ -68,19 +70,19 @@ def high_water_marks(lake: Lake, features: FeatureSet) -> HighWaterMarks:
 
 @dataclass(frozen=True)
 class _Open:
-    """An open vocabulary: its fields' columns and its rules."""
+    """An open vocabulary: where its tokens come from, and its rules."""
 
     name: str
-    fields: list[list[str]]
+    sources: list[TokenSource]
     rules: VocabularyConfig
 
 
 def open_vocabularies(config: Config) -> list[_Open]:
     """The vocabularies that grow, in order of first use."""
-    fields: dict[str, list[list[str]]] = {}
-    for name, columns in token_sources(config.dataset).values():
-        fields.setdefault(name, []).append(columns)
-    return [_Open(name, columns, config.vocabulary(name)) for name, columns in fields.items()]
+    sources: dict[str, list[TokenSource]] = {}
+    for source in token_sources(config.dataset).values():
+        sources.setdefault(source.vocabulary, []).append(source)
+    return [_Open(name, found, config.vocabulary(name)) for name, found in sources.items()]
 
 
 def grow(
@@ -135,16 +137,24 @@ def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until:
         table = lake.read(f"{domain}_impressions").where(F.col("event_date") < F.lit(until))
         if since is not None:
             table = table.where(F.col("event_date") >= F.lit(since))
-        pairs = []
+        pairs, lists = [], []
         for place, vocabulary in enumerate(vocabularies):
             mark = None if vocabulary.rules.share_domains else domain
-            texts = [token(columns, mark) for columns in vocabulary.fields]
-            pairs += [F.struct(F.lit(place).alias("v"), text.alias("token")) for text in texts]
-        listed = F.array(*pairs)
-        if any(len(vocabulary.fields) > 1 for vocabulary in vocabularies):
+            for source in vocabulary.sources:
+                if source.separator is None:
+                    pairs.append(_pair(place, token(source.columns, mark)))
+                else:
+                    several = tokens(source.columns[0], source.separator, mark)
+                    lists.append(F.transform(F.coalesce(several, F.array()), partial(_pair, place)))
+        listed = F.concat(F.array(*pairs), *lists)
+        if lists or any(len(vocabulary.sources) > 1 for vocabulary in vocabularies):
             listed = F.array_distinct(listed)
         frames.append(table.select("event_date", F.explode(listed).alias("t")).select("t.v", "t.token", "event_date"))
     return frames[0].unionByName(frames[1]).where("token IS NOT NULL")
+
+
+def _pair(place: int, text: Any) -> Any:
+    return F.struct(F.lit(place).alias("v"), text.alias("token"))
 
 
 def _counts(lake: Lake, vocabularies: list[_Open], since: dt.date, until: dt.date) -> DataFrame:

@@ -15,6 +15,8 @@ import zlib
 PADDING = 0
 MISSING = 1
 FIRST_BUCKET = 2
+SEPARATOR = "\u001f"
+"""Joins the parts of a token and the values of a list; the ASCII unit separator does not occur in names."""
 
 
 def bucket_of_token(token: str, oov_buckets: int) -> int:

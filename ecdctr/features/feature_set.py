@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from ecdctr.config.dataset import DatasetConfig
-from ecdctr.config.features import BucketFeature, CrossFeature, IdFeature, NumberFeature, SequenceFeature, TimeFeature
+from ecdctr.config.features import ITEM, USER, SampleColumn, TokenSource
 from ecdctr.exceptions import ConfigError
+from ecdctr.features.encoding import FIRST_BUCKET
 
-USER = "user_id"
-ITEM = "item_id"
 SOURCE = "source."
 """Before the vocabularies of a frozen source network, which knows other rows than the model beside it."""
-FIXED_SIZES = {"hour": 24, "weekday": 7}
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,9 @@ class FeatureSet:
         vocabulary_of: Vocabulary of each id field and sequence.
         fixed_rows: Rows of vocabularies that the configuration fixes (buckets, hours), by vocabulary.
         oov_buckets: Out-of-vocabulary buckets of each vocabulary.
-        attention: For each sequence, the id field that attends to it.
+        attention: For each click sequence and attribute of one, the id field of the impression that it is compared
+            with. A sequence that is neither here nor in `aligned` is averaged.
+        aligned: For each attribute of a click sequence, the sequence whose places it describes.
     """
 
     id_fields: tuple[str, ...]
@@ -36,6 +36,7 @@ class FeatureSet:
     fixed_rows: dict[str, int]
     oov_buckets: dict[str, int]
     attention: dict[str, str]
+    aligned: dict[str, str] = field(default_factory=dict)
     user_field: str = USER
     item_field: str = ITEM
 
@@ -48,6 +49,15 @@ class FeatureSet:
     def columns(self) -> list[str]:
         """Encoded columns that the network reads."""
         return [*self.id_fields, *self.number_fields, *self.sequence_fields]
+
+    @property
+    def list_fields(self) -> list[str]:
+        """Sequences that become a field vector each: all but the attributes of others."""
+        return [name for name in self.sequence_fields if name not in self.aligned]
+
+    def attributes(self, sequence: str) -> list[str]:
+        """The sequences that describe another one's places."""
+        return [name for name, of in self.aligned.items() if of == sequence]
 
     def only(self, id_fields: list[str]) -> "FeatureSet":
         """The same contract cut down to some id fields, without numbers and sequences."""
@@ -87,53 +97,37 @@ def feature_set(dataset: DatasetConfig, oov_buckets: dict[str, int]) -> FeatureS
     Raises:
         ConfigError: A vocabulary shared by a field with a fixed and one with an open set of values.
     """
-    ids, numbers = [USER, ITEM], []
-    vocabulary_of = {USER: USER, ITEM: ITEM}
-    sequences: dict[str, int] = {}
-    fixed: dict[str, int] = {}
-    for spec in dataset.features:
-        if isinstance(spec, NumberFeature):
-            numbers.append(spec.name)
-            continue
-        if isinstance(spec, SequenceFeature):
-            sequences[spec.name] = spec.length
-            vocabulary_of[spec.name] = ITEM
-            continue
-        ids.append(spec.name)
-        vocabulary_of[spec.name] = (spec.vocabulary or spec.name) if isinstance(spec, IdFeature) else spec.name
-        if isinstance(spec, BucketFeature):
-            fixed[spec.name] = len(spec.boundaries) + 1
-        elif isinstance(spec, TimeFeature):
-            fixed[spec.name] = FIXED_SIZES[spec.part]
-    clash = [name for name, vocabulary in vocabulary_of.items() if vocabulary in fixed and name != vocabulary]
+    given = [column for spec in dataset.features for column in spec.columns()]
+    columns = [SampleColumn(name, "id", vocabulary=name) for name in (USER, ITEM)] + given
+    own = {column.name: column.vocabulary for column in columns}
+    vocabulary_of = {
+        column.name: column.vocabulary or own[column.like or ""] or "" for column in columns if column.shape != "number"
+    }
+    # Fixed values are ids 2 … 1 + size: their token is the value itself, so no bucket stands before them.
+    fixed = {vocabulary_of[c.name]: FIRST_BUCKET + c.values for c in columns if c.values is not None}
+    clash = [c.name for c in columns if c.values is None and vocabulary_of.get(c.name) in fixed]
     if clash:
         raise ConfigError(
             f"features {clash} share a vocabulary with a field of fixed values", hint="give them another vocabulary"
         )
-    buckets = {name: oov_buckets.get(name, 1) for name in vocabulary_of.values()}
+    lists = [column for column in columns if column.shape == "list"]
     return FeatureSet(
-        id_fields=tuple(ids),
-        number_fields=tuple(numbers),
-        sequence_fields=sequences,
+        id_fields=tuple(column.name for column in columns if column.shape == "id"),
+        number_fields=tuple(column.name for column in columns if column.shape == "number"),
+        sequence_fields={column.name: column.length for column in lists},
         vocabulary_of=vocabulary_of,
-        # Fixed values are ids 2 … 1 + size: their token is the value itself, so no bucket stands before them.
-        fixed_rows={name: 2 + size for name, size in fixed.items()},
-        oov_buckets=buckets,
-        attention=dict.fromkeys(sequences, ITEM),
+        fixed_rows=fixed,
+        oov_buckets={name: oov_buckets.get(name, 1) for name in vocabulary_of.values()},
+        attention={column.name: column.like for column in lists if column.like is not None},
+        aligned={column.name: column.aligned for column in lists if column.aligned is not None},
     )
 
 
-def token_sources(dataset: DatasetConfig) -> dict[str, tuple[str, list[str]]]:
-    """For each field with an open vocabulary: the vocabulary and the log columns whose text makes its token.
-
-    The columns are those of the clean impressions: `user_id`, `item_id`, and one column per feature source.
-    """
-    sources: dict[str, tuple[str, list[str]]] = {USER: (USER, [USER]), ITEM: (ITEM, [ITEM])}
+def token_sources(dataset: DatasetConfig) -> dict[str, TokenSource]:
+    """For each field with an open vocabulary, where in the clean impressions its tokens come from."""
+    sources = {name: TokenSource(name, (name,)) for name in (USER, ITEM)}
     for spec in dataset.features:
-        if isinstance(spec, IdFeature):
-            sources[spec.name] = (spec.vocabulary or spec.name, [spec.source or spec.name])
-        elif isinstance(spec, CrossFeature):
-            sources[spec.name] = (spec.name, list(spec.sources))
+        sources |= spec.tokens()
     return sources
 
 
@@ -141,11 +135,7 @@ def log_columns(dataset: DatasetConfig) -> dict[str, str]:
     """Columns of the log that features need, with the Spark type each is kept in."""
     columns: dict[str, str] = {}
     for spec in dataset.features:
-        if isinstance(spec, IdFeature):
-            columns.setdefault(spec.source or spec.name, "string")
-        elif isinstance(spec, CrossFeature):
-            for name in spec.sources:
-                columns.setdefault(name, "string")
-        elif isinstance(spec, NumberFeature | BucketFeature):
-            columns[spec.source or spec.name] = "double"
+        for name, kind in spec.log_columns().items():
+            # A number is a number wherever any feature reads it as one.
+            columns[name] = "double" if "double" in (kind, columns.get(name)) else kind
     return columns

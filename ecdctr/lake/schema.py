@@ -61,7 +61,7 @@ def _impressions(domain: str) -> TableSpec:
 def _samples(domain: str) -> TableSpec:
     return TableSpec(
         name=f"{domain}_samples",
-        comment=f"encoded {domain} impressions, ready to train on; rows shuffled within a day",
+        comment=f"encoded {domain} impressions, ready to train on; each day in its order",
         columns=(
             _EVENT_ID,
             Column("user", "string", "the user, as text, for metrics per user"),

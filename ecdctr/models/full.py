@@ -1,4 +1,4 @@
-"""What every full model reads: id fields, numbers, attended click histories, historical embeddings."""
+"""What every full model reads: id fields, numbers, lists, attended click histories, historical embeddings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -34,8 +34,8 @@ def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 class FullModel(CTRModel):
     """A model that can be CPM and A-CTR: every input becomes a field vector of one length, whatever interacts them.
 
-    Fields stand in this order: id fields, one interest per sequence, then, with snapshots, the aggregated
-    historical embeddings of the user and of the item (E-CDCTR, arXiv 2408.16238).
+    Fields stand in this order: id fields, one vector per list (the interest of a click sequence, the mean of any other),
+    then, with snapshots, the aggregated historical embeddings of the user and of the item (E-CDCTR, arXiv 2408.16238).
 
     Args:
         features: The sample's contract.
@@ -69,8 +69,9 @@ class FullModel(CTRModel):
         self.embedding_dim = embedding_dim
         self.attentions = nn.ModuleDict()
         if attention_hidden_units is not None:
-            for name in features.sequence_fields:
-                self.attentions[name] = TargetAttention(embedding_dim, attention_hidden_units)
+            for name in features.list_fields:
+                if name in features.attention:
+                    self.attentions[name] = TargetAttention(embedding_dim, attention_hidden_units)
         self.pooling = nn.ModuleDict()
         self.projection = nn.ModuleDict()
         if history_dim is not None:
@@ -84,14 +85,14 @@ class FullModel(CTRModel):
                 self.pooling[entity], self.projection[entity] = pooling, projection
         self._makes_inputs = tuple(name for name, _ in self.named_children())
         self.reroute: Callable[[Inputs], Inputs] | None = None
-        self.fields = len(features.id_fields) + len(features.sequence_fields) + len(self.pooling)
+        self.fields = len(features.id_fields) + len(features.list_fields) + len(self.pooling)
         self.width = self.fields * embedding_dim + len(features.number_fields)
 
     @property
     def field_names(self) -> list[str]:
         """Names of the field vectors in their order."""
         histories = [f"history.{entity}" for entity in self.pooling]
-        return [*self.features.id_fields, *self.features.sequence_fields, *histories]
+        return [*self.features.id_fields, *self.features.list_fields, *histories]
 
     def input_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of what makes the field vectors; the tables are none."""
@@ -103,10 +104,11 @@ class FullModel(CTRModel):
         vocabulary_of = self.features.vocabulary_of
         if field in self.features.id_fields:
             return {vocabulary_of[field]}, []
-        if field in self.features.sequence_fields:
+        if field in self.features.list_fields:
+            own = {vocabulary_of[column] for column in (field, *self.features.attributes(field))}
             if field not in self.attentions:
-                return {vocabulary_of[field]}, []
-            return {vocabulary_of[field], vocabulary_of[self.features.attention[field]]}, [f"attentions.{field}"]
+                return own, []
+            return own | {vocabulary_of[other] for other in self._compared(field)}, [f"attentions.{field}"]
         entity = field.removeprefix("history.")
         return set(), [f"pooling.{entity}", f"projection.{entity}"]
 
@@ -126,9 +128,10 @@ class FullModel(CTRModel):
             Field vectors `(B, F', D)`, and first-order weights of the id fields `(B, F)`; those have no column
             without `first_order`.
         """
-        ids, histories = self.embed(batch)
+        ids, looked_up = self.embed(batch)
         vectors, weights = self._parts(ids)
-        interests = [self._interest(name, self._parts(past)[0], vectors, batch) for name, past in histories.items()]
+        lists = {name: self._parts(values)[0] for name, values in looked_up.items()}
+        interests = [self._one_vector(name, lists, vectors, batch) for name in self.features.list_fields]
         extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
         made = fields, weights.flatten(1)
@@ -138,13 +141,24 @@ class FullModel(CTRModel):
         vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)
         return vectors, weights
 
-    def _interest(self, name: str, past: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
-        clicked = batch.sequences[name] != PADDING
+    def _one_vector(self, name: str, lists: Mapping[str, Tensor], vectors: Tensor, batch: Batch) -> Tensor:
+        """The vector `(B, D)` that stands for a list: attended by the impression's own item and attributes, or the mean.
+
+        Attributes of clicks and times are added to the items' vectors, and the impression's attributes to its item's.
+        """
+        columns = [name, *self.features.attributes(name)]
+        there = batch.sequences[name] != PADDING
+        past = torch.stack([lists[column] for column in columns]).sum(0)
         if name not in self.attentions:
-            return mean_of_clicks(past, clicked)
-        target = vectors[:, self.features.id_fields.index(self.features.attention[name])]
-        interest: Tensor = self.attentions[name](target, past, clicked)
+            return mean_of_clicks(past, there)
+        target = vectors[:, [self.features.id_fields.index(field) for field in self._compared(name)]].sum(1)
+        interest: Tensor = self.attentions[name](target, past, there)
         return interest
+
+    def _compared(self, name: str) -> list[str]:
+        """The id fields of the impression that together attend to a click sequence and its attributes."""
+        attention = self.features.attention
+        return [attention[column] for column in (name, *self.features.attributes(name)) if column in attention]
 
     def historical(self, entity: str, snapshots: Tensor, present: Tensor) -> Tensor:
         """The aggregated historical embedding as a field vector.

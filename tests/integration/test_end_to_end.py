@@ -5,9 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from safetensors.torch import load_file
+
+from ecdctr.config import load_config
+from ecdctr.config.features import FeatureSpec
+from ecdctr.nn.embedding import EmbeddingTables
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -17,13 +23,36 @@ LEVELS = {
     "cpm": {"every": "3d", "window": "6d", "training": {"batch_size": 512}},
     "actr": {"window": "6d", "training": {"batch_size": 64, "checkpoint_steps": 5}},
 }
+# Beside the kinds of the simulated data set, so that every kind is trained on.
+FURTHER = [
+    {"kind": "ids", "name": "marks", "length": 3},
+    {"kind": "number", "name": "price_standardised", "source": "price", "transform": "standardise", "window": "5d"},
+    {"kind": "quantile", "name": "price_part", "source": "price", "buckets": 5, "window": "5d"},
+    {"kind": "age", "name": "days_known", "boundaries": [2, 4]},
+    {"kind": "cross", "name": "device_region", "sources": ["device", "user_region"]},
+    {"kind": "rate", "name": "user_in_feed", "of": ["user_id"], "windows": ["2d", "5d"], "domains": ["natural"]},
+    {"kind": "rate", "name": "item", "of": ["item_id"], "delay": "1d"},
+    {
+        "kind": "sequence",
+        "name": "clicked_ads",
+        "length": 5,
+        "domains": ["ad"],
+        "attributes": ["category"],
+        "times": True,
+    },
+]
 
 
 def write_config(folder: Path) -> Path:
     tree = yaml.safe_load((ROOT / "conf" / "datasets" / "simulated.yml").read_text())
     tree["dataset"]["simulator"] |= {"days": 18, "users": 500, "items": 200, "ads": 40}
     for domain in ("natural", "ads"):
-        tree["dataset"][domain]["path"] = str(folder / "raw" / domain)
+        tree["dataset"][domain] = {
+            "path": str(folder / "raw" / domain),
+            "derive": {"marks": "concat_ws('|', category, brand)"},
+        }
+    tree["dataset"] |= {"negative_sampling": {"natural": 0.5}, "sample_order": "time"}
+    tree["dataset"]["features"] += FURTHER
     tree |= {"walk_days": 4, "levels": LEVELS, "warehouse": str(folder / "warehouse"), "runs": str(folder / "runs")}
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(tree))
@@ -64,6 +93,26 @@ def finished(tmp_path_factory) -> Path:
     code, result = call(write_config(folder), "run")
     assert code == 0, result
     return folder
+
+
+def test_every_kind_of_feature_is_trained_on(finished):
+    features = load_config(finished / "small.yml").dataset.features
+    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(FeatureSpec)[0])}
+    assert {spec.kind for spec in features} == kinds
+    lists = {c.name: c.length for spec in features for c in spec.columns() if c.shape == "list"}
+    assert lists == {
+        "clicked_items": 20,
+        "marks": 3,
+        "clicked_ads": 5,
+        "clicked_ads_category": 5,
+        "clicked_ads_times": 5,
+    }
+    newest = max((finished / "warehouse" / "small" / "_artifacts").glob("actr-*"))
+    tables = load_file(newest / "tables.safetensors")
+    for vocabulary in ("marks", "price_part", "days_known", "device_region", "clicked_ads_times"):
+        rows, dim = tables[vocabulary].shape
+        fresh = EmbeddingTables({vocabulary: rows}, {vocabulary: 1}, dim, seed=1).weight
+        assert (tables[vocabulary] != fresh).any(1).sum() >= 2, vocabulary
 
 
 def test_the_report_follows_the_contract(finished):

@@ -46,6 +46,13 @@ def test_ten_lines_are_enough(config_file):
         ("dataset.features=[{name: a, kind: idd}]", "dataset.features.0"),
         ("dataset.features=[{name: label, kind: id}]", "is a name that every sample has already"),
         ("arms=[ecdctr, ecdctr]", "an arm is named twice"),
+        ("dataset.features=[{name: a, kind: id}, {name: a, kind: ids}]", "feature names given twice: a"),
+        ("dataset.features=[{name: a, kind: number, window: 3d}]", "'window' goes with transform 'standardise'"),
+        ("dataset.features=[{name: a, kind: age, boundaries: [3, 2]}]", "boundaries must ascend"),
+        ("dataset.features=[{name: a, kind: rate, of: [u], windows: [1d, 1d]}]", "a window is given twice"),
+        ("dataset.features=[{name: a, kind: sequence, attributes: [shop]}]", "sequence 'a' has attributes ['shop']"),
+        ("dataset.negative_sampling={ads: 0.5}", "scored and evaluated"),
+        ("dataset.negative_sampling={natural: 0}", "dataset.negative_sampling.natural"),
         ("levels.tpm.fields=[brand]", "levels.tpm.fields names ['brand']"),
     ],
 )
