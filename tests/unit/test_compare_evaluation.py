@@ -186,6 +186,8 @@ def test_arms_are_walked_one_by_one_seed_after_seed_and_the_time_left_counts_onl
 
     monkeypatch.setattr(compare_module, "walk", walk)
     monkeypatch.setattr(compare_module.time, "perf_counter", lambda: float(next(clock)))
+    # Handlers that other tests have left would write to closed files, or count a message twice.
+    monkeypatch.setattr(logging.getLogger("ecdctr"), "handlers", [])
     monkeypatch.setattr(logging.getLogger("ecdctr"), "propagate", True)
     before = warehouse.config
     with caplog.at_level("INFO"):
