@@ -23,8 +23,11 @@ Columns = Mapping[str, str]
 """Type by column."""
 
 
-def columns_of(file: Path, kind: str) -> Columns:
+def columns_of(file: Path, kind: str) -> Columns | None:
     """The columns of one file, those of nested ones included (`a.b`); those of CSV are all text.
+
+    Returns:
+        None for a Parquet file without rows: an empty day is often written without types.
 
     Raises:
         InputError: The file is damaged.
@@ -34,7 +37,8 @@ def columns_of(file: Path, kind: str) -> Columns:
             unpacked = gzip.open if file.suffix == ".gz" else open
             with unpacked(file, "rt", encoding="utf-8") as text:
                 return dict.fromkeys(next(csv.reader(text), []), "text")
-        return dict(_flat(pq.read_schema(file)))
+        footer = pq.read_metadata(file)
+        return dict(_flat(footer.schema.to_arrow_schema())) if footer.num_rows else None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file} is damaged or missing", hint="replace or remove this file") from error
 
@@ -82,15 +86,19 @@ def refuse_drift(source: Source, where: str, files: Iterable[str], fresh: Iterab
         return
     unseen = sorted(fresh)
     known = sorted(set(files) - set(unseen)) or unseen
-    expected = columns_of(_path(known[0]), source.format)
+    stated = ((file, columns) for file in known if (columns := columns_of(_path(file), source.format)) is not None)
+    first, expected = next(stated, (known[0], {}))
     wanted = set(used)
     for file in unseen:
         path = _path(file)
-        found = differences(expected, columns_of(path, source.format))
+        columns = columns_of(path, source.format)
+        if columns is None:
+            continue
+        found = differences(expected, columns)
         hurtful = [text for name, text in found.items() if name.split(".")[0] in wanted and not text.endswith("is new")]
         if hurtful and source.schema_drift == "fail":
             raise InputError(
-                f"{where}: {path} differs from {_path(known[0]).name}: {'; '.join(hurtful)}",
+                f"{where}: {path} differs from {_path(first).name}: {'; '.join(hurtful)}",
                 hint=f"write the file anew, or set {where}.schema_drift: warn to read what fits",
             )
         if found:
