@@ -23,8 +23,9 @@ EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set by spark-submit, which has started the JVM already: its master, memory and jars stand."""
-LOCAL_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+LOCAL_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 """For minutes on few cores: the optimising compiler takes more time from the work than it gives back (a third, measured).
+With one compiler the JVM keeps 48 MB for compiled code, which Spark and Delta fill; after that it only interprets.
 Hours of work want `spark.options: {spark.driver.extraJavaOptions: -XX:+UseParallelGC}`."""
 QUIET_LOG = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
