@@ -160,10 +160,11 @@ class RankSession:
                 self.mailbox.write(task_name(self._number), {"name": name, "payload": payload})
                 while len(replies) < self.ranks:
                     time.sleep(POLL_SECONDS)
+                    # Looking collects as well, so it comes before the last look at what was collected.
+                    self._look(replies, on_progress)
                     self._collect(replies)
                     if worst(replies) is not None:
                         raise self._failure(replies)
-                    self._look(replies, on_progress)
                     if asked and time.monotonic() - asked[0] > self.stall_seconds:
                         raise TemporaryError(f"the ranks did not stop within {self.stall_seconds} s; they were ended")
         except BaseException:

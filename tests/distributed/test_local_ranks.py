@@ -1,11 +1,14 @@
 """Ranks as processes of this machine, without Spark: the same session, and nothing left behind."""
 
 import os
+import time
 
 import psutil
 import pytest
 
+from ecdctr.distributed import launch
 from ecdctr.distributed.launch import RankSession
+from ecdctr.distributed.mailbox import result_name
 from ecdctr.exceptions import TrainingError
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(240)]
@@ -28,3 +31,21 @@ def test_a_rank_that_is_killed_is_named(tmp_path):
         with pytest.raises(TrainingError, match="rank 1"):
             session.call("probe", {"repeat": 100_000, "pause": 0.01})
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_errors_that_come_while_the_driver_looks_after_the_ranks_are_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0)
+    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1, stall_seconds=8) as session:
+        look = session._look
+
+        def look_when_both_have_answered(*told):
+            while any(session.mailbox.read(result_name(1, rank)) is None for rank in range(2)):
+                time.sleep(0.01)
+            look(*told)
+
+        monkeypatch.setattr(session, "_look", look_when_both_have_answered)
+        with pytest.raises(TrainingError, match="rank 0: ValueError"):
+            session.call("probe", {"repeat": "often"})
+        with pytest.raises(TrainingError, match="ranks have ended"):
+            session.call("probe", {})
