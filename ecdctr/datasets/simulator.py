@@ -23,6 +23,7 @@ from ecdctr.config.simulator import WorldConfig
 from ecdctr.datasets.traffic import FRAME_COLUMNS, block_count, block_frame, calibrate
 from ecdctr.datasets.world import DEVICES
 from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.lake.python_workers import keep_archives_read
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ def impressions(spark: SparkSession, world: WorldConfig) -> DataFrame:
     tasks = min(blocks, _MAX_TASKS, max(4 * spark.sparkContext.defaultParallelism, blocks // 16))
 
     def generate(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        keep_archives_read()
         for batch in batches:
             for block in batch["id"]:
                 yield block_frame(world, intercepts, int(block))

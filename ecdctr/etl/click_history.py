@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ecdctr.lake.python_workers import keep_archives_read
+
 Longs = npt.NDArray[np.int64]
 
 SAMPLE = -1
@@ -98,6 +100,7 @@ def history_pass(
     work = {*_WORK, *(name for spec in sequences for c in spec.channels for name in (c.value, c.known))}
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        keep_archives_read()
         states = [History(spec) for spec in sequences]
         last_user = None
         for batch in batches:

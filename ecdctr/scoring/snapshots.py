@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import functions as F
 
+from ecdctr.lake.python_workers import keep_archives_read
 from ecdctr.lake.tables import Lake
 
 ENTITIES = ("user", "item")
@@ -38,6 +39,7 @@ def append_snapshot(lake: Lake, folder: Path, version: str, date: dt.date) -> No
 
 def _reader(folder: str, entity: str):  # type: ignore[no-untyped-def]
     def read(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        keep_archives_read()
         vectors = np.load(f"{folder}/{entity}.npy", mmap_mode="r")
         present = np.load(f"{folder}/{entity}_present.npy", mmap_mode="r")
         for batch in batches:
