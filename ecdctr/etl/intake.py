@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from pyspark.sql.types import StructType
 
 from ecdctr.etl.ingest import Fact, Ingest
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.tables import Lake
 
 TABLE = "intake"
@@ -29,4 +30,4 @@ def write_intake(lake: Lake, found: Iterable[Ingest]) -> None:
     lake.create(TABLE)
     rows = [asdict(fact) | {"domain": log.domain} for log in found for fact in log.facts]
     schema = StructType.fromJson(lake.snapshot(TABLE).schema)
-    lake.replace_all(TABLE, lake.spark.createDataFrame(rows, schema).coalesce(1))
+    lake.replace_all(TABLE, local_frame(lake.spark, rows, schema).coalesce(1))

@@ -22,6 +22,7 @@ from ecdctr.etl.ingest import SOURCE_KEYS, Ingest
 from ecdctr.etl.source import KEYS_SHOWN
 from ecdctr.etl.tokens import token
 from ecdctr.exceptions import InputError
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
 
@@ -221,7 +222,7 @@ def write_outcomes(lake: Lake, outcomes: Sequence[Outcome], txn: tuple[str, int]
     rows = [dataclasses.asdict(outcome) | {"checked_at": now} for outcome in outcomes]
     if rows:
         schema = StructType.fromJson(lake.snapshot(TABLE).schema)
-        lake.append(TABLE, lake.spark.createDataFrame(rows, schema).coalesce(1), txn)
+        lake.append(TABLE, local_frame(lake.spark, rows, schema).coalesce(1), txn)
 
 
 def put_aside(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, dt.date, str]]:

@@ -22,6 +22,7 @@ from ecdctr.config.features import TokenSource, VocabularyConfig
 from ecdctr.etl.tokens import bucket, token, tokens
 from ecdctr.features.encoding import first_token_id, rows_after_blocks
 from ecdctr.features.feature_set import FeatureSet, token_sources
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake, Txn
 
@@ -217,7 +218,7 @@ def _starts(
 def _with_ids(
     spark: SparkSession, placed: DataFrame, starts: list[tuple[int, dt.date, int]], vocabularies: list[_Open]
 ) -> DataFrame:
-    table = spark.createDataFrame(starts, "v int, admitted date, start bigint")
+    table = local_frame(spark, starts, "v int, admitted date, start bigint")
     names = F.element_at(F.array(*(F.lit(v.name) for v in vocabularies)), F.col("v") + 1)
     buckets = F.element_at(F.array(*(F.lit(v.rules.oov_buckets) for v in vocabularies)), F.col("v") + 1)
     block = F.col("start") + F.col("place") - 1

@@ -14,6 +14,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql.types import StructType
 
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.tables import Lake
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class Ledger:
         writer = uuid.uuid4().hex
         stamp = {"committed_at": dt.datetime.now(dt.UTC), "writer": writer}
         numbered = [row | stamp | {"seq": content.last + place} for place, row in enumerate(rows, start=1)]
-        frame = self.lake.spark.createDataFrame(numbered, _schema(self.lake)).coalesce(1)
+        frame = local_frame(self.lake.spark, numbered, _schema(self.lake)).coalesce(1)
         try:
             self.lake.append(TABLE, frame, txn=(TABLE, numbered[-1]["seq"]))
         except (PySparkException, Py4JError) as error:

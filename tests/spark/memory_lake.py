@@ -13,6 +13,7 @@ from ecdctr.etl.kinds import ENCODERS
 from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, with_sequences
 from ecdctr.features.feature_set import feature_set, log_columns
+from ecdctr.lake.frames import local_frame
 
 DOMAINS = ("natural", "ad")
 
@@ -44,7 +45,7 @@ class MemoryLake:
                 schema += f", `{name}` {kind}"
         # What ingest keeps of a value that is empty or missing.
         listed = [[None if value == "" or pd.isna(value) else value for value in column] for column in columns.values()]
-        return self.spark.createDataFrame(list(zip(*listed, strict=True)), schema)
+        return local_frame(self.spark, list(zip(*listed, strict=True)), schema)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
         return self.frames[name]
@@ -54,11 +55,11 @@ class MemoryLake:
 
     def create(self, name: str) -> None:
         schema = "field string, token string, id bigint, first_seen date, last_seen date, count bigint, admitted date"
-        self.frames.setdefault(name, self.spark.createDataFrame([], schema))
+        self.frames.setdefault(name, local_frame(self.spark, [], schema))
 
     def append(self, name: str, frame: DataFrame, *commit: object) -> None:
         rows = [*self.frames[name].collect(), *frame.select(self.frames[name].columns).collect()]
-        self.frames[name] = self.spark.createDataFrame(rows, self.frames[name].schema)
+        self.frames[name] = local_frame(self.spark, rows, self.frames[name].schema)
 
     def snapshot(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(files=[], partitions=[], version=0)
@@ -66,9 +67,8 @@ class MemoryLake:
     def know(self, words: dict[str, dict[str, tuple[int, dt.date]]]) -> None:
         """Make the vocabulary of tokens with their ids and days of admission."""
         rows = [(field, token, *known) for field, tokens in words.items() for token, known in tokens.items()]
-        self.frames["vocabulary"] = self.spark.createDataFrame(
-            rows, "field string, token string, id bigint, admitted date"
-        )
+        schema = "field string, token string, id bigint, admitted date"
+        self.frames["vocabulary"] = local_frame(self.spark, rows, schema)
 
     def forget(self, since: dt.date) -> None:
         """Leave out all impressions from a day on."""

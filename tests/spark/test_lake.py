@@ -3,10 +3,12 @@
 import datetime as dt
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import TABLES
 from ecdctr.lake.tables import Lake, PinnedFiles
 
@@ -22,7 +24,7 @@ def lake(spark, tmp_path):
 
 def predictions(spark, days, probability=0.5, label=1):
     rows = [(f"e{day}", day, "u", label, probability, "v", "ecdctr", 1) for day in days]
-    return spark.createDataFrame(rows, spark_schema("predictions"))
+    return local_frame(spark, rows, spark_schema("predictions"))
 
 
 def spark_schema(name):
@@ -102,3 +104,27 @@ def test_deletion_vectors_switched_on_upstream_are_refused(lake, spark):
 def test_an_unknown_table_is_named(lake):
     with pytest.raises(ConfigError, match="'samples'"):
         lake.exists("samples")
+
+
+def test_rows_of_the_driver_come_back_as_they_are_and_need_no_python_worker(spark):
+    schema = "day date, at timestamp, n bigint, x double, counts map<string, bigint>, parts array<double>, name string"
+    at = dt.datetime(2024, 1, 1, 12, 30, 0, 250, tzinfo=dt.UTC)
+    first = {
+        "day": DAYS[0],
+        "at": at,
+        "n": 2**53 + 1,
+        "x": 0.1,
+        "counts": {"a": 1, "b": 2},
+        "parts": [0.5, 1.5],
+        "name": "ü",
+    }
+    frame = local_frame(spark, [first, {"name": "alone"}], schema)
+    assert "LocalRelation" in frame._jdf.queryExecution().optimizedPlan().toString()
+    found = [row.asDict() for row in frame.collect()]
+    assert found[0] == first | {"at": at.astimezone().replace(tzinfo=None)}
+    assert found[1] == dict.fromkeys(first) | {"name": "alone"}
+    pairs = local_frame(spark, [("a", 1), ("b", None)], "name string, n int")
+    assert [tuple(row) for row in pairs.collect()] == [("a", 1), ("b", None)]
+    assert local_frame(spark, [], "name string, n int").count() == 0
+    with pytest.raises(pa.ArrowException):
+        local_frame(spark, [("a", "one")], "name string, n int")

@@ -15,6 +15,7 @@ from ecdctr.config.operations import MaintenanceConfig
 from ecdctr.etl import prepare as preparation
 from ecdctr.etl.prepare import prepare
 from ecdctr.exceptions import AlreadyDone
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.leases import Lease
 from ecdctr.lake.ledger import Ledger
 from ecdctr.lake.maintenance import compact
@@ -82,7 +83,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(spark, whole, make_confi
 def predictions(spark, names, day=START):
     rows = [(name, day, "u", 1, 0.5, "v", "ecdctr", 1) for name in names]
     kinds = "event_id string, event_date date, user_id string, label int, probability double, model_version string, arm string, seed bigint"
-    return spark.createDataFrame(rows, kinds).coalesce(1)
+    return local_frame(spark, rows, kinds).coalesce(1)
 
 
 def test_clean_up_leaves_what_a_running_job_reads(spark, tmp_path):

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from ecdctr.etl.tokens import bucket, bucket_of_id, encoded, token
 from ecdctr.features.encoding import bucket_id, bucket_of_token
+from ecdctr.lake.frames import local_frame
 
 pytestmark = pytest.mark.spark
 
@@ -15,7 +16,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "tokens.json").read_
 
 
 def test_spark_and_python_put_every_token_into_the_same_bucket(spark):
-    frame = spark.createDataFrame([(vector["token"],) for vector in GOLDEN], "token string")
+    frame = local_frame(spark, [(vector["token"],) for vector in GOLDEN], "token string")
     for buckets in (1, 2, 97):
         found = {row["token"]: row["b"] for row in frame.select("token", bucket("token", buckets).alias("b")).collect()}
         assert found == {vector["token"]: bucket_of_token(vector["token"], buckets) for vector in GOLDEN}
@@ -29,7 +30,7 @@ def test_spark_and_python_find_the_same_bucket_of_an_id(spark):
 
 def test_missing_unknown_and_crossed_tokens(spark):
     rows = [("x", "y", 9), ("x", None, None), (None, "", None), ("", "y", 9)]
-    frame = spark.createDataFrame(rows, "a string, b string, own long")
+    frame = local_frame(spark, rows, "a string, b string, own long")
     found = frame.select(
         token(["a"], None).alias("single"),
         token(["a", "b"], None).alias("cross"),

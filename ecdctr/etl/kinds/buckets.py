@@ -9,6 +9,7 @@ from ecdctr.config.features import BucketFeature, QuantileFeature
 from ecdctr.etl.scene import Scene
 from ecdctr.etl.source import column
 from ecdctr.features.encoding import FIRST_BUCKET, MISSING
+from ecdctr.lake.frames import local_frame
 
 
 def encode(spec: BucketFeature, frame: DataFrame, scene: Scene) -> tuple[DataFrame, dict[str, Any]]:
@@ -36,7 +37,7 @@ def encode_quantiles(spec: QuantileFeature, frame: DataFrame, scene: Scene) -> t
         (day, scene.histograms.before(fitted.source, day, fitted.window).quantiles(spec.buckets))
         for day in scene.days()
     ]
-    table = scene.lake.spark.createDataFrame(rows, f"event_date date, {name} array<double>")
+    table = local_frame(scene.lake.spark, rows, f"event_date date, {name} array<double>")
     frame = frame.join(F.broadcast(table), "event_date", "left")
     value = column(fitted.source)
     missing = value.isNull() | F.isnan(value) | (F.size(name) < 1)

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from ecdctr.config.features import NumberFeature
 from ecdctr.etl.scene import Scene
 from ecdctr.etl.source import column
+from ecdctr.lake.frames import local_frame
 
 LIMIT = 10.0
 """Standard deviations beyond which a standardised value is cut: a wild one must not drown all others."""
@@ -37,4 +38,4 @@ def _moments(name: str, source: str, window: int, scene: Scene) -> DataFrame:
         fit = scene.histograms.before(source, day, window).moments()
         if fit is not None:
             rows.append((day, fit[0], fit[1] or 1.0))
-    return scene.lake.spark.createDataFrame(rows, f"event_date date, _{name}_mean double, _{name}_deviation double")
+    return local_frame(scene.lake.spark, rows, f"event_date date, _{name}_mean double, _{name}_deviation double")

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from ecdctr.config.features import RateFeature
 from ecdctr.etl.scene import Scene
 from ecdctr.etl.tokens import token
+from ecdctr.lake.frames import local_frame
 
 _DAY = dt.timedelta(days=1)
 
@@ -72,4 +73,4 @@ def _means(spec: RateFeature, daily: DataFrame, scene: Scene, prefix: str) -> Da
             means.append(sum(clicks for _, clicks in found) / shown if shown else 0.0)
         rows.append((date, *means))
     names = ", ".join(f"{prefix}mean_{days} double" for days in spec.windows)
-    return scene.lake.spark.createDataFrame(rows, f"event_date date, {names}")
+    return local_frame(scene.lake.spark, rows, f"event_date date, {names}")
