@@ -42,11 +42,14 @@ check: setup  ## lint, format, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
+# Two processes: what Spark plans and commits keeps one core busy at a time. Long files come first, short ones fill up.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbmake
+
 test: check  ## check, then every test and notebook but the long campaigns
-	$(BIN)/python -m pytest -m "not campaign" --nbmake --nbmake-timeout=300 tests notebooks
+	$(PYTEST) -m "not campaign" --nbmake-timeout=300 notebooks tests
 
 test-all: check  ## every test, long campaigns included
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
+	$(PYTEST) --nbmake-timeout=300 notebooks tests
 
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks

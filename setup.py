@@ -41,6 +41,7 @@ EXTRAS = {
     "dev": [
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "hypothesis",
         "ruff",
         "mypy",
