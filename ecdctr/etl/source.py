@@ -70,7 +70,7 @@ def _unreadable_footer(path: str) -> str:
             pq.read_metadata(file)
         except (pa.ArrowException, OSError):
             return str(file)
-    return f"a file of {path}"
+    return path if Path(path).is_file() else f"a file of {path}"
 
 
 @dataclass(frozen=True)
