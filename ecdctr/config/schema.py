@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import VocabularyConfig
+from ecdctr.config.joint import MMoEConfig, PLEConfig, STARConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
@@ -20,6 +21,7 @@ ArmName = Literal[
     "ecdctr_no_cpm",
     "ecdctr_bn_keep",
     "ecdctr_bn_statistics",
+    "ecdctr_bn_cold",
     "ecdctr_snapshots_1",
     "ecdctr_snapshots_2",
     "ecdctr_pool_mean",
@@ -52,8 +54,8 @@ _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_second
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
     "tpm": [("holdout",), ("joint",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
     "cpm": [
-        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift"), ("transfer", "policy"),
-        ("transfer", "autoft"),
+        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "batch_norm_warmup"),
+        ("transfer", "batch_norm_warmup_batches"), ("transfer", "prior_shift"), ("transfer", "policy"), ("transfer", "autoft"),
     ],
     "actr": [],
 }  # fmt: skip
@@ -244,6 +246,11 @@ class TransferConfig(Settings):
 
     batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
+    batch_norm_warmup: bool = True
+    """Whether A-CTR's running statistics, where they begin anew, begin as the mean over some of its own training rows;
+    else as mean 0 and variance 1, which the first days' few steps do not forget. Of every arm alike."""
+    batch_norm_warmup_batches: int = Field(default=16, ge=1)
+    """How many batches of `levels.actr.training.batch_size` rows."""
     policy: FineTuning = "full"
     """How A-CTR learns from CPM's parameters: all of them; the output layer alone; or, row by row, the fields, the layers,
     or both, that a policy sends the tuned way (AutoFT). `autoft_random` is the control, which tosses coins."""
@@ -270,45 +277,6 @@ class HoldoutConfig(Settings):
         if self.since >= self.until:
             raise ValueError(f"the window [{self.since}, {self.until}) has no day")
         return self
-
-
-class MMoEConfig(Settings):
-    """Arm `mmoe`."""
-
-    experts: int = Field(default=4, ge=1)
-    """Experts that both domains share."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class PLEConfig(Settings):
-    """Arm `ple`."""
-
-    extraction_layers: int = Field(default=2, ge=1)
-    """Layers of experts; one is the paper's CGC."""
-    specific_experts: int = Field(default=2, ge=1)
-    """Experts of each domain, in each layer."""
-    shared_experts: int = Field(default=2, ge=1)
-    """Experts of both domains, in each layer."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each expert."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class STARConfig(Settings):
-    """Arm `star`."""
-
-    hidden_units: list[int] = Field(default=[128, 64])
-    """Of the star network."""
-    auxiliary_units: list[int] = Field(default=[32])
-    """Of the auxiliary network."""
 
 
 class JointConfig(Settings):

@@ -56,6 +56,7 @@ class Arm:
         pretrained: Starts from CPM; else from random parameters.
         history: Reads the aggregated historical embeddings of TPM.
         batch_norm: How batch normalisation is re-initialised after CPM.
+        batch_norm_warmup: Whether its running statistics begin as a mean over training rows.
         snapshots: How many snapshots an id has.
         pooling: How they become one vector.
         lookup: Which snapshots a row may see.
@@ -72,6 +73,7 @@ class Arm:
     pretrained: bool
     history: bool
     batch_norm: BatchNormStart | None = None
+    batch_norm_warmup: bool | None = None
     snapshots: int | None = None
     pooling: PoolingMode | None = None
     lookup: SnapshotLookup | None = None
@@ -135,6 +137,10 @@ ARMS = {
         Arm(
             "ecdctr_bn_statistics", pretrained=True, history=True, batch_norm="statistics",
             title="E-CDCTR, new running statistics, affine part copied",
+        ),
+        Arm(
+            "ecdctr_bn_cold", pretrained=True, history=True, batch_norm_warmup=False,
+            title="E-CDCTR, running statistics of batch normalisation from 0 and 1",
         ),
         Arm("ecdctr_snapshots_1", pretrained=True, history=True, snapshots=1, title="E-CDCTR, newest snapshot alone"),
         Arm("ecdctr_snapshots_2", pretrained=True, history=True, snapshots=2, title="E-CDCTR, two snapshots"),
