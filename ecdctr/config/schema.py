@@ -28,6 +28,8 @@ ArmName = Literal[
     "ecdctr_pool_concat",
     "ecdctr_latest_snapshot",
     "ecdctr_shuffled_embeddings",
+    "ecdctr_gate",
+    "ecdctr_history_dropout",
     "finetune",
     "target_only",
     "target_only_wide",
@@ -225,8 +227,9 @@ class AutoftConfig(Settings):
     """Of the Gumbel-softmax at the first step."""
     temperature_end: float = Field(default=0.1, gt=0)
     """Of the Gumbel-softmax once it is annealed."""
-    temperature_steps: int = Field(default=1000, ge=1)
-    """Training steps, counted on through the days, over which the temperature falls."""
+    temperature_steps: int | None = Field(default=None, ge=1)
+    """Training steps, counted on through the days, over which the temperature falls; none: those of the replay that
+    starts from CPM."""
     cost: float = Field(default=0.0, ge=0)
     """Nats by which a row's loss grows with the mean probability of the tuned way."""
     random_share: float = Field(default=0.5, ge=0, le=1)
@@ -262,6 +265,10 @@ class TransferConfig(Settings):
     snapshot_pooling: PoolingMode = "attention"
     """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
     the id, or all one after the other."""
+    history_gate: bool = False
+    """Whether CPM and A-CTR scale each row's historical vectors by a learned gate."""
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of rows that CPM and A-CTR train without their historical vectors."""
 
 
 class HoldoutConfig(Settings):

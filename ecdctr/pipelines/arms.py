@@ -16,12 +16,16 @@ class Reading:
         pooling: How they become one vector.
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one.
+        gate: Whether a learned gate scales the historical vectors.
+        dropout: Share of rows that train without them.
     """
 
     count: int
     pooling: PoolingMode
     lookup: SnapshotLookup
     shuffled: bool = False
+    gate: bool = False
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ class Twin:
         if self.history is None:
             return options
         concatenated = self.history.count if self.history.pooling == "concat" else None
-        return options | {"snapshot_pooling": self.history.pooling, "history_count": concatenated}
+        return options | {
+            "snapshot_pooling": self.history.pooling, "history_count": concatenated, "history_gate": self.history.gate,
+            "history_dropout": self.history.dropout,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Arm:
         pooling: How they become one vector.
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
+        gate: Whether a learned gate scales the historical vectors.
+        history_dropout: Share of rows that train without them.
         widening: Factor of `model.embedding_dim`.
         policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
         frozen: What of a CPM version the ad model reads and never changes: its `features` (the vectors of user and item),
@@ -78,6 +87,8 @@ class Arm:
     pooling: PoolingMode | None = None
     lookup: SnapshotLookup | None = None
     shuffled: bool = False
+    gate: bool | None = None
+    history_dropout: float | None = None
     widening: int = 1
     policy: FineTuning | None = None
     frozen: Literal["features", "tower"] | None = None
@@ -101,12 +112,16 @@ class Arm:
 
     def twin(self, config: Config) -> Twin:
         """The structure of this arm's model and the CPM versions that it starts from."""
+        transfer = config.transfer
         usual = Reading(
-            config.levels.tpm.snapshots, config.transfer.snapshot_pooling, config.transfer.snapshot_lookup
+            config.levels.tpm.snapshots, transfer.snapshot_pooling, transfer.snapshot_lookup, gate=transfer.history_gate,
+            dropout=transfer.history_dropout,
         )  # fmt: skip
         reading = Reading(
-            self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled
-        )
+            self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled,
+            usual.gate if self.gate is None else self.gate,
+            usual.dropout if self.history_dropout is None else self.history_dropout,
+        )  # fmt: skip
         parts = ["history" if self.history else "plain"]
         if self.history:
             # Only what differs from the configuration is named: an arm that asks for the usual shares the usual CPM.
@@ -114,6 +129,8 @@ class Arm:
             parts += [reading.pooling] if reading.pooling != usual.pooling else []
             parts += [reading.lookup] if reading.lookup != usual.lookup else []
             parts += ["shuffled"] if reading.shuffled else []
+            parts += ["gate"] if reading.gate != usual.gate else []
+            parts += [f"dropout_{reading.dropout:g}"] if reading.dropout != usual.dropout else []
         dim = config.model.embedding_dim * self.widening
         parts += [f"dim_{dim}"] if self.widening != 1 else []
         return Twin("-".join(parts), dim, reading if self.history else None)
@@ -153,6 +170,11 @@ ARMS = {
         Arm(
             "ecdctr_shuffled_embeddings", pretrained=True, history=True, shuffled=True,
             title="Control: historical embeddings of somebody else",
+        ),
+        Arm("ecdctr_gate", pretrained=True, history=True, gate=True, title="E-CDCTR, historical embeddings behind a gate"),
+        Arm(
+            "ecdctr_history_dropout", pretrained=True, history=True, history_dropout=0.2,
+            title="E-CDCTR, a fifth of the rows trained without historical embeddings",
         ),
         Arm(
             "finetune", pretrained=True, history=False, batch_norm="keep", policy="full",

@@ -114,7 +114,9 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
         )
     if task.fine_tune is not None:
         assert isinstance(model, FullModel)
-        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed)
+        # A version that goes on loads the count of the one that started from CPM.
+        steps = _plan(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
+        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed, steps)
     if task.tower is not None and isinstance(model, FullModel):
         twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
         assert isinstance(twin, FullModel)

@@ -61,12 +61,14 @@ class Days:
         self.root, self.ranks = root, ranks
         (root / "data").mkdir(parents=True)
 
-    def task(self, version: str, day: int, start: Start, rows=ROWS, policy: str | None = "autoft") -> LevelTask:
+    def task(
+        self, version: str, day: int, start: Start, rows=ROWS, policy: str | None = "autoft", steps: int | None = 10
+    ) -> LevelTask:
         return LevelTask(
             version=version, level="actr", arm="autoft", features=dict(FEATURES.__dict__), rows=rows, backbone="dcnv2",
             options={"hidden_units": [8], "embedding_dim": 4}, training=TrainingConfig(batch_size=32), seed=3, lanes=2,
             ranks=self.ranks, start=start, train=[samples(self.root / "data", day)],
-            fine_tune=FineTune(kind=policy, settings=AutoftConfig(temperature_steps=10)) if policy else None,
+            fine_tune=FineTune(kind=policy, settings=AutoftConfig(temperature_steps=steps)) if policy else None,
             score=samples(self.root / "data", day + 1), score_dir=str(self.root / "scores" / version),
             store=str(self.root / "store"), checkpoints=str(self.root / "checkpoints" / version),
         )  # fmt: skip
@@ -118,6 +120,22 @@ def test_the_next_day_goes_on_with_tuned_way_policy_and_temperature(days):
     assert int(state["adam.step.policy.network.layers.0.weight"]) == 16
     assert not [name for name in [*first, *second, *state] if "frozen" in name]
     assert len(load_file(days.folder("day2") / TABLES)["item_id"]) == 30
+
+
+def test_the_temperature_falls_over_the_replay_that_starts_from_cpm(days):
+    anneal = {}
+    for version, day, start in (
+        ("replay", 1, days.start("warm", "cpm")),
+        ("next", 2, days.start("continue", "replay")),
+    ):
+        task = days.task(version, day, start, steps=None)
+        half = task.model_copy(update={"train": [task.train[0].model_copy(update={"files": task.train[0].files[:1]})]})
+        days.train(half if version == "next" else task)
+        anneal[version] = int(load_file(days.folder(version) / NETWORK)["policy.anneal_steps"])
+    # 256 rows in steps of 32; the day after has half of them.
+    assert anneal == {"replay": 8, "next": 8}
+    given = load_file(days.folder("day2") / NETWORK)
+    assert int(given["policy.anneal_steps"]) == 10
 
 
 def test_a_version_scores_by_itself_without_its_parents(days, tmp_path):
