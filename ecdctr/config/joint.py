@@ -42,3 +42,14 @@ class STARConfig(Settings):
     """Of the star network."""
     auxiliary_units: list[int] = Field(default=[32])
     """Of the auxiliary network."""
+
+
+class MiNetConfig(Settings):
+    """Arm `minet`; it reads the sequences whose `domains` are natural alone, and ad alone."""
+
+    tower_units: list[int] = Field(default=[128, 64])
+    """Hidden layers of each domain's network."""
+    gate_units: list[int] = Field(default=[32])
+    """Of the networks that weigh interests."""
+    batch_norm: bool = True
+    """In each domain's network."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import VocabularyConfig
-from ecdctr.config.joint import MMoEConfig, PLEConfig, STARConfig
+from ecdctr.config.joint import MiNetConfig, MMoEConfig, PLEConfig, STARConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
@@ -43,6 +43,7 @@ ArmName = Literal[
     "mmoe",
     "ple",
     "star",
+    "minet",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
@@ -294,6 +295,7 @@ class JointConfig(Settings):
     mmoe: MMoEConfig = MMoEConfig()
     ple: PLEConfig = PLEConfig()
     star: STARConfig = STARConfig()
+    minet: MiNetConfig = MiNetConfig()
     training: TrainingConfig = TrainingConfig()
 
 

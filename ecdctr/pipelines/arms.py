@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ecdctr.config import Config
 from ecdctr.config.schema import BatchNormStart, FineTuning, PoolingMode, SnapshotLookup
+from ecdctr.exceptions import ConfigError
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Arm:
     widening: int = 1
     policy: FineTuning | None = None
     frozen: Literal["features", "tower"] | None = None
-    joint: Literal["mmoe", "ple", "star"] | None = None
+    joint: Literal["mmoe", "ple", "star", "minet"] | None = None
     title: str = ""
 
     @property
@@ -105,7 +106,7 @@ class Arm:
         if self.joint is not None:
             shared = config.model.model_dump(include={"embedding_dim", "attention_hidden_units", "dropout"})
             own: dict[str, Any] = getattr(config.joint, self.joint).model_dump()
-            return shared | own
+            return shared | own | (_clicks_by_domain(config) if self.joint == "minet" else {})
         options = self.twin(config).options(config)
         # One vector per id: nothing to attend to.
         return options | ({"snapshot_pooling": "mean"} if self.frozen == "features" else {})
@@ -134,6 +135,24 @@ class Arm:
         dim = config.model.embedding_dim * self.widening
         parts += [f"dim_{dim}"] if self.widening != 1 else []
         return Twin("-".join(parts), dim, reading if self.history else None)
+
+
+def _clicks_by_domain(config: Config) -> dict[str, str]:
+    """The first sequence of clicks on natural content alone, and on ads alone, as the options of `minet`.
+
+    Raises:
+        ConfigError: There is none of a domain.
+    """
+    found = {}
+    for domain in ("natural", "ad"):
+        names = [f.name for f in config.dataset.features if f.kind == "sequence" and f.domains == [domain]]
+        if not names:
+            raise ConfigError(
+                f"arm minet reads the clicks of both domains, but no sequence of dataset.features has domains: [{domain}]",
+                hint=f"add {{name: {domain}_clicks, kind: sequence, domains: [{domain}]}} and prepare the tables anew",
+            )
+        found[f"{domain}_clicks"] = names[0]
+    return found
 
 
 def twins(arms: list[Arm], config: Config) -> list[Twin]:
@@ -210,5 +229,6 @@ ARMS = {
         Arm("mmoe", pretrained=False, history=False, joint="mmoe", title="Both domains together: MMoE"),
         Arm("ple", pretrained=False, history=False, joint="ple", title="Both domains together: PLE"),
         Arm("star", pretrained=False, history=False, joint="star", title="Both domains together: STAR"),
+        Arm("minet", pretrained=False, history=False, joint="minet", title="Both domains together: MiNet"),
     )
 }  # fmt: skip

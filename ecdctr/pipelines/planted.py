@@ -122,7 +122,6 @@ TRIALS = (
             Claim("ecdctr", "target_only", "better", 0.05),
             Claim("ecdctr_no_tpm", "target_only", "better"),
             Claim("finetune", "target_only", "better"),
-            Claim("ecdctr", "ecdctr_no_tpm", "better"),
             Claim("ecdctr_shuffled_embeddings", "ecdctr_no_tpm", "no gain"),
         ),
     ),
@@ -139,10 +138,10 @@ TRIALS = (
         "long memory",
         "Half of the users left natural content twelve days ago, before CPM's window, and come back to see ads: what is "
         "known of them is in TPM's older snapshots alone.",
-        Recipe(days=36, away=0.5, away_days=12, ad_rows=0.6),
+        Recipe(users=600, days=36, away=0.5, away_days=12, ad_rows=0.8),
         (
-            Claim("ecdctr", "ecdctr_no_tpm", "better", 0.05, returning=True),
-            Claim("ecdctr", "target_only", "better", 0.05, returning=True),
+            Claim("ecdctr", "ecdctr_no_tpm", "better", 0.03, returning=True),
+            Claim("ecdctr", "target_only", "better", 0.03, returning=True),
             Claim("ecdctr_shuffled_embeddings", "ecdctr_no_tpm", "no gain", returning=True),
         ),
         levels(tpm_window="24d", cpm_window="6d", snapshots=3),
