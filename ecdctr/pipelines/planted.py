@@ -17,7 +17,10 @@ In logs of real users nobody knows what transfer should bring. In these small wo
 users like some categories and not the others, and a world's recipe says what natural content and ads have in common
 (`ecdctr/datasets/planted.py`). The arms are those of [compare.md](compare.md), trained by the levels' own code over files of
 a few thousand rows, in one process. Intervals are the project's paired bootstrap over users ([metrics.md](metrics.md)); differences
-are in points (hundredths), of log loss in hundredths of a nat, means over the seeds.
+are in points (hundredths), of log loss in hundredths of a nat, means over the seeds. An interval speaks of other users, not of
+other seeds: where CPM sees too few rows to be trained, as in the first world, two seeds of one arm differ by several points,
+and in one of two worlds tried there the control with shuffled embeddings came out above `ecdctr_no_tpm`. It is judged in
+the world whose long memory it destroys.
 
 This page is written by `python -m ecdctr.pipelines.planted > docs/planted.md`; `tests/unit/test_planted.py` holds every line to
 what is expected of it, one of them in `make test`, all in `make test-all`.
@@ -122,7 +125,6 @@ TRIALS = (
             Claim("ecdctr", "target_only", "better", 0.05),
             Claim("ecdctr_no_tpm", "target_only", "better"),
             Claim("finetune", "target_only", "better"),
-            Claim("ecdctr_shuffled_embeddings", "ecdctr_no_tpm", "no gain"),
         ),
     ),
     Trial(
@@ -143,6 +145,7 @@ TRIALS = (
             Claim("ecdctr", "ecdctr_no_tpm", "better", 0.03, returning=True),
             Claim("ecdctr", "target_only", "better", 0.03, returning=True),
             Claim("ecdctr_shuffled_embeddings", "ecdctr_no_tpm", "no gain", returning=True),
+            Claim("ecdctr_shuffled_embeddings", "ecdctr_no_tpm", "no gain"),
         ),
         levels(tpm_window="24d", cpm_window="6d", snapshots=3),
     ),
