@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import VocabularyConfig
+from ecdctr.config.joint import MiNetConfig, MMoEConfig, PLEConfig, STARConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
 
@@ -20,12 +21,15 @@ ArmName = Literal[
     "ecdctr_no_cpm",
     "ecdctr_bn_keep",
     "ecdctr_bn_statistics",
+    "ecdctr_bn_cold",
     "ecdctr_snapshots_1",
     "ecdctr_snapshots_2",
     "ecdctr_pool_mean",
     "ecdctr_pool_concat",
     "ecdctr_latest_snapshot",
     "ecdctr_shuffled_embeddings",
+    "ecdctr_gate",
+    "ecdctr_history_dropout",
     "finetune",
     "target_only",
     "target_only_wide",
@@ -39,6 +43,7 @@ ArmName = Literal[
     "mmoe",
     "ple",
     "star",
+    "minet",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
@@ -52,8 +57,8 @@ _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_second
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
     "tpm": [("holdout",), ("joint",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
     "cpm": [
-        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift"), ("transfer", "policy"),
-        ("transfer", "autoft"),
+        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "batch_norm_warmup"),
+        ("transfer", "batch_norm_warmup_batches"), ("transfer", "prior_shift"), ("transfer", "policy"), ("transfer", "autoft"),
     ],
     "actr": [],
 }  # fmt: skip
@@ -223,8 +228,9 @@ class AutoftConfig(Settings):
     """Of the Gumbel-softmax at the first step."""
     temperature_end: float = Field(default=0.1, gt=0)
     """Of the Gumbel-softmax once it is annealed."""
-    temperature_steps: int = Field(default=1000, ge=1)
-    """Training steps, counted on through the days, over which the temperature falls."""
+    temperature_steps: int | None = Field(default=None, ge=1)
+    """Training steps, counted on through the days, over which the temperature falls; none: those of the replay that
+    starts from CPM."""
     cost: float = Field(default=0.0, ge=0)
     """Nats by which a row's loss grows with the mean probability of the tuned way."""
     random_share: float = Field(default=0.5, ge=0, le=1)
@@ -244,6 +250,11 @@ class TransferConfig(Settings):
 
     batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
+    batch_norm_warmup: bool = True
+    """Whether A-CTR's running statistics, where they begin anew, begin as the mean over some of its own training rows;
+    else as mean 0 and variance 1, which the first days' few steps do not forget. Of every arm alike."""
+    batch_norm_warmup_batches: int = Field(default=16, ge=1)
+    """How many batches of `levels.actr.training.batch_size` rows."""
     policy: FineTuning = "full"
     """How A-CTR learns from CPM's parameters: all of them; the output layer alone; or, row by row, the fields, the layers,
     or both, that a policy sends the tuned way (AutoFT). `autoft_random` is the control, which tosses coins."""
@@ -255,6 +266,10 @@ class TransferConfig(Settings):
     snapshot_pooling: PoolingMode = "attention"
     """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
     the id, or all one after the other."""
+    history_gate: bool = False
+    """Whether CPM and A-CTR scale each row's historical vectors by a learned gate."""
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of rows that CPM and A-CTR train without their historical vectors."""
 
 
 class HoldoutConfig(Settings):
@@ -272,45 +287,6 @@ class HoldoutConfig(Settings):
         return self
 
 
-class MMoEConfig(Settings):
-    """Arm `mmoe`."""
-
-    experts: int = Field(default=4, ge=1)
-    """Experts that both domains share."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class PLEConfig(Settings):
-    """Arm `ple`."""
-
-    extraction_layers: int = Field(default=2, ge=1)
-    """Layers of experts; one is the paper's CGC."""
-    specific_experts: int = Field(default=2, ge=1)
-    """Experts of each domain, in each layer."""
-    shared_experts: int = Field(default=2, ge=1)
-    """Experts of both domains, in each layer."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each expert."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class STARConfig(Settings):
-    """Arm `star`."""
-
-    hidden_units: list[int] = Field(default=[128, 64])
-    """Of the star network."""
-    auxiliary_units: list[int] = Field(default=[32])
-    """Of the auxiliary network."""
-
-
 class JointConfig(Settings):
     """Arms that train one model on the rows of both domains; embeddings, attention and dropout are those of `model`."""
 
@@ -319,6 +295,7 @@ class JointConfig(Settings):
     mmoe: MMoEConfig = MMoEConfig()
     ple: PLEConfig = PLEConfig()
     star: STARConfig = STARConfig()
+    minet: MiNetConfig = MiNetConfig()
     training: TrainingConfig = TrainingConfig()
 
 

@@ -3,7 +3,9 @@
 import logging
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from ecdctr.transfer.fine_tuning import fine_tune, load_frozen, start_from
 from ecdctr.transfer.frozen_tower import FrozenTower
 from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
+from ecdctr.transfer.warmup import warm_batch_norm
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +114,9 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
         )
     if task.fine_tune is not None:
         assert isinstance(model, FullModel)
-        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed)
+        # A version that goes on loads the count of the one that started from CPM.
+        steps = _plan(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
+        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed, steps)
     if task.tower is not None and isinstance(model, FullModel):
         twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
         assert isinstance(twin, FullModel)
@@ -184,7 +189,7 @@ def _batches(
     batch_size: int,
     start_step: int = 0,
     names: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     batches = iterate(
         _plan(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names,
@@ -218,6 +223,8 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
     if found and step == found[0] and step > 0:
         trainer.restore(*found)
         logger.info("%s goes on from step %d", task.version, step)
+    if task.warmup_batches and step == 0:
+        _warm_up(trainer, task, collective)
     since = time.perf_counter()
 
     def batches() -> Iterator[Batch]:
@@ -250,6 +257,13 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
     return trainer.fit(
         batches(), per_epoch * task.training.epochs, stop_requested=signals.stop_requested, on_step=tell, save=save
     )
+
+
+def _warm_up(trainer: Trainer, task: LevelTask, collective: Collective) -> None:
+    """Let re-initialised normalisation see the first training batches before the first step."""
+    shuffle, size = task.training.shuffle, task.training.batch_size
+    with closing(_batches(task, collective, task.train, epoch=0, shuffle=shuffle, batch_size=size)) as batches:
+        warm_batch_norm(trainer.model, islice(batches, task.warmup_batches), collective, task.seed)
 
 
 def _publish(

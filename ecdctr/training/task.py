@@ -107,6 +107,8 @@ class LevelTask(Settings):
     history: History | None = None
     fine_tune: FineTune | None = None
     """None: every parameter is trained."""
+    warmup_batches: int = Field(default=0, ge=0)
+    """Batches of the training rows over which running statistics of batch normalisation begin as a mean; 0: as they are."""
     export_snapshot: bool = False
     score: Files | None = None
     score_dir: str | None = None

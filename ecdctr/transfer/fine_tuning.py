@@ -14,7 +14,9 @@ from ecdctr.transfer.autoft import LAYER, AutoFT, decisions
 from ecdctr.transfer.parameter_map import TransferReport, warm_start
 
 
-def fine_tune(model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: int) -> FullModel | AutoFT:
+def fine_tune(
+    model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: int, steps: int = 1
+) -> FullModel | AutoFT:
     """Put a way of fine-tuning around a backbone.
 
     Args:
@@ -22,14 +24,17 @@ def fine_tune(model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: 
         kind: As `transfer.policy` of the configuration.
         settings: Of AutoFT's policies.
         seed: Of the policy's initial values and chance.
+        steps: Of the training that begins, over which the temperature falls where the settings do not say.
     """
     if kind == "full":
         return model
     names = decisions(model, fields=kind != "autoft_layer", layers=kind != "autoft_field")
-    return AutoFT(model, _policy(model, kind, names, settings, seed), names, cost=settings.cost)
+    return AutoFT(model, _policy(model, kind, names, settings, seed, steps), names, cost=settings.cost)
 
 
-def _policy(model: FullModel, kind: FineTuning, names: list[str], settings: AutoftConfig, seed: int) -> Policy:
+def _policy(
+    model: FullModel, kind: FineTuning, names: list[str], settings: AutoftConfig, seed: int, steps: int
+) -> Policy:
     if kind == "freeze":
         return FixedPolicy([float(name == f"{LAYER}{_output_layer(model)}") for name in names])
     if kind == "autoft_random":
@@ -39,7 +44,7 @@ def _policy(model: FullModel, kind: FineTuning, names: list[str], settings: Auto
         len(names),
         settings.hidden_units,
         temperature=(settings.temperature_start, settings.temperature_end),
-        anneal_steps=settings.temperature_steps,
+        anneal_steps=settings.temperature_steps or max(steps, 1),
         seed=seed,
     )
 
