@@ -4,8 +4,9 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, new_folder, write_json
@@ -31,17 +32,21 @@ class ArtifactStore:
         return self.root / version
 
     @contextlib.contextmanager
-    def publish(self, version: str, record: dict[str, Any]) -> Iterator[Path]:
+    def publish(
+        self, version: str, record: dict[str, Any], known: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Path]:
         """Yield a folder to fill; it becomes the version when the block ends well.
 
         Args:
             version: The version's name.
             record: What the manifest keeps beside the digests; may be filled until the block ends.
+            known: Digests of files that were written elsewhere and only move in; they are not read again.
         """
         with new_folder(self.path(version)) as folder:
             yield folder
             files = {
-                str(file.relative_to(folder)): digest_file(file) for file in sorted(folder.rglob("*")) if file.is_file()
+                name: known.get(name) or digest_file(folder / name)
+                for name in (str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file())
             }
             write_json(folder / MANIFEST, {"files": files, "record": record})
 

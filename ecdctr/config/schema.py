@@ -95,8 +95,23 @@ class OptimizerConfig(Settings):
     """Largest norm of the network's gradient."""
 
 
+class TablesConfig(Settings):
+    """Where the embedding tables of a level lie while it is trained; see docs/distributed.md."""
+
+    exchange: Literal["replicated", "row_wise", "auto"] = "auto"
+    """Every rank holds all rows, or each row lies on one rank and is fetched by the others; `auto` decides table by table.
+    All give the same parameters."""
+    shard_above_bytes: int = Field(default=2**30, ge=0)
+    """`auto`: tables above it, optimiser state included, are dealt to the ranks."""
+    max_table_bytes: int | None = Field(default=None, ge=1)
+    """Most bytes of tables and optimiser state on one rank: `auto` deals further tables, largest first, until they fit; what does
+    not fit is refused. None: no limit."""
+
+
 class TrainingConfig(OptimizerConfig):
     """How one level is trained."""
+
+    tables: TablesConfig = TablesConfig()
 
     batch_size: int = Field(default=1024, ge=1)
     """Rows of a step over all ranks together."""

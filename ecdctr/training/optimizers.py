@@ -1,42 +1,86 @@
-"""Optimisers of embedding tables that touch only the rows of a batch, and the exchange that feeds them.
+"""Optimisers of embedding tables that touch only the rows of a batch.
 
 A step's cost depends on the rows touched, never on the size of a table. State is kept per row and saved by vocabulary,
 so that it grows with the vocabulary: new rows begin as if never touched.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ecdctr.exceptions import TrainingError
-from ecdctr.nn.distinct import distinct
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.kernels import ROWS
-
-HALF = 31
-"""Bits of a row number that travel in one signed 32-bit integer."""
+from ecdctr.nn.stored_rows import StoredRows
 
 
-class SparseOptimizer(Protocol):
-    """What the trainer needs of an optimiser of tables."""
+class SparseOptimizer(ABC):
+    """Updates rows of tables, and keeps state for each row that this rank holds.
 
+    Args:
+        tables: The tables to update.
+        lr: Learning rate.
+    """
+
+    name: ClassVar[str]
+    """What its state is called in files."""
+
+    def __init__(self, tables: EmbeddingTables, lr: float) -> None:
+        self.tables, self.lr = tables, lr
+        self.state = {part: tables.new_rows(*shape) for part, shape in self.parts(tables.dim).items()}
+
+    @staticmethod
+    @abstractmethod
+    def parts(dim: int) -> dict[str, tuple[int, ...]]:
+        """Names of the state's parts, and the shape of each for one row of length D."""
+
+    @classmethod
+    def floats(cls, dim: int) -> int:
+        """Numbers of state for one row of length D."""
+        return sum(prod(shape) for shape in cls.parts(dim).values())
+
+    @abstractmethod
     def step(self, places: Tensor, gradients: Tensor) -> None:
-        """Update distinct fused rows `(U,)` by their gradients `(U, D)`; U may be 0."""
+        """Update distinct rows of this rank's matrix `(U,)` by their gradients `(U, D)`; U may be 0."""
+
+    @abstractmethod
+    def touched(self) -> dict[str, Tensor]:
+        """By vocabulary, which of the rows held here have ever been updated, `(R,)` bool."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of each row, in views by vocabulary."""
+        """State of the rows held here, `(R, …)`, in views named `part.vocabulary`."""
+        return {
+            f"{part}.{name}": rows
+            for part, whole in self.state.items()
+            for name, rows in self.tables.split(whole).items()
+        }
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over state; rows that a vocabulary has gained begin as if never touched.
+    def load_state_dict(self, state: Mapping[str, Tensor | StoredRows]) -> None:
+        """Take over state of all rows; rows that a vocabulary has gained begin as if never touched.
 
         Raises:
             TrainingError: An unknown name, another shape, or more rows than the vocabulary has.
         """
+        own = self.state_dict()
+        for key, values in state.items():
+            name = key.partition(".")[2]
+            rows = self.tables.rows.get(name, 0)
+            if key not in own or values.shape[1:] != own[key].shape[1:] or len(values) > rows:
+                expected = f"at most {(rows, *own[key].shape[1:])}" if key in own else f"one of {', '.join(own)}"
+                raise TrainingError(
+                    f"optimiser state {key!r} of shape {tuple(values.shape)} does not fit: expected {expected}",
+                    hint="continue from a version of the same model and sparse_optimizer, or start with a warm start instead",
+                )
+            part = self.tables.layout.part_of(name, values)
+            own[key][: len(part)] = part
+            own[key][len(part) :] = 0
 
 
-class RowwiseAdagrad:
+class RowwiseAdagrad(SparseOptimizer):
     """Adagrad with one accumulator per row: s_r += mean(g_r²); w_r -= lr · g_r / (√s_r + ε).
 
     Args:
@@ -45,9 +89,17 @@ class RowwiseAdagrad:
         eps: ε.
     """
 
+    name = "adagrad"
+
     def __init__(self, tables: EmbeddingTables, lr: float, eps: float = 1e-10) -> None:
-        self.tables, self.lr, self.eps = tables, lr, eps
-        self.accumulator = torch.zeros(len(tables.weight))
+        super().__init__(tables, lr)
+        self.eps = eps
+        self.accumulator = self.state["square"]
+
+    @staticmethod
+    def parts(dim: int) -> dict[str, tuple[int, ...]]:
+        """See `SparseOptimizer.parts`."""
+        return {"square": ()}
 
     @torch.no_grad()
     def step(self, places: Tensor, gradients: Tensor) -> None:
@@ -61,16 +113,12 @@ class RowwiseAdagrad:
         self.accumulator.index_copy_(0, places, total)
         _add_rows(self.tables.weight, places, gradients * (-self.lr / (total.sqrt() + self.eps)).unsqueeze(1))
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Accumulators `(rows,)` by vocabulary."""
-        return self.tables.split(self.accumulator)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See `SparseOptimizer.load_state_dict`."""
-        _load_rows(self.state_dict(), state)
+    def touched(self) -> dict[str, Tensor]:
+        """See `SparseOptimizer.touched`: rows with a non-zero accumulator."""
+        return {name: rows > 0 for name, rows in self.tables.split(self.accumulator).items()}
 
 
-class LazyAdam:
+class LazyAdam(SparseOptimizer):
     """Adam that moves a row only in the steps that touch it, as if those were all the steps there are.
 
     With t_r the touches of row r: m_r = β₁ m_r + (1 - β₁) g_r; v_r = β₂ v_r + (1 - β₂) g_r²;
@@ -85,13 +133,19 @@ class LazyAdam:
         eps: ε.
     """
 
+    name = "lazy_adam"
+
     def __init__(
         self, tables: EmbeddingTables, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
-        self.tables, self.lr, self.betas, self.eps = tables, lr, betas, eps
-        self.touches = torch.zeros(len(tables.weight))
-        self.mean = torch.zeros_like(tables.weight)
-        self.square = torch.zeros_like(tables.weight)
+        super().__init__(tables, lr)
+        self.betas, self.eps = betas, eps
+        self.touches, self.mean, self.square = self.state.values()
+
+    @staticmethod
+    def parts(dim: int) -> dict[str, tuple[int, ...]]:
+        """See `SparseOptimizer.parts`."""
+        return {"touches": (), "mean": (dim,), "square": (dim,)}
 
     @torch.no_grad()
     def step(self, places: Tensor, gradients: Tensor) -> None:
@@ -107,57 +161,12 @@ class LazyAdam:
         spread = (square / (1.0 - second**counts)).sqrt_().add_(self.eps)
         _add_rows(self.tables.weight, places, mean.div_(spread).mul_(-self.lr / (1.0 - first**counts)))
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """`touches.NAME` `(rows,)`, `mean.NAME` and `square.NAME` `(rows, D)` for each vocabulary."""
-        parts = {"touches": self.touches, "mean": self.mean, "square": self.square}
-        return {
-            f"{part}.{name}": rows for part, whole in parts.items() for name, rows in self.tables.split(whole).items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """See `SparseOptimizer.load_state_dict`."""
-        _load_rows(self.state_dict(), state)
+    def touched(self) -> dict[str, Tensor]:
+        """See `SparseOptimizer.touched`: rows with touches."""
+        return {name: rows > 0 for name, rows in self.tables.split(self.touches).items()}
 
 
 def _add_rows(weight: Tensor, places: Tensor, change: Tensor) -> None:
     """Add to distinct rows."""
     # Rows are distinct, so reading and copying back is right, and twice as fast as index_add_ for odd D.
     weight.index_copy_(0, places, change.add_(weight.index_select(0, places)))
-
-
-def _load_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy first rows by name into the views `own`; rows beyond become zero."""
-    for name, values in state.items():
-        if name not in own or values.shape[1:] != own[name].shape[1:] or len(values) > len(own[name]):
-            expected = f"at most {tuple(own[name].shape)}" if name in own else f"one of {', '.join(own)}"
-            raise TrainingError(
-                f"optimiser state {name!r} of shape {tuple(values.shape)} does not fit: expected {expected}",
-                hint="continue from a version of the same model, or start with a warm start instead",
-            )
-        own[name][: len(values)] = values
-        own[name][len(values) :] = 0
-
-
-def pack_rows(places: Tensor, gradients: Tensor) -> Tensor:
-    """Touched rows and their gradients as one `(U, D + 2)` int32 matrix, for one exchange instead of two.
-
-    The bits of both travel as integers, which no transport rounds.
-
-    Args:
-        places: Fused rows `(U,)`; may be none.
-        gradients: Their gradients `(U, D)`.
-    """
-    halves = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1).to(torch.int32)
-    return torch.cat([gradients.contiguous().view(torch.int32), halves], 1)
-
-
-def merge_packed(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows, ascending, and the sums of their gradients, added in the order in which they stand.
-
-    Args:
-        packed: What `pack_rows` gave on each rank, in the order of ranks: so every rank computes the same bits.
-    """
-    dim = packed.shape[1] - 2
-    high, low = packed[:, dim:].to(torch.int64).unbind(1)
-    groups = distinct((high << HALF) | low)
-    return groups.rows, groups.merge(packed.view(torch.float32)[:, :dim])

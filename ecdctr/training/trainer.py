@@ -1,7 +1,7 @@
 """The training loop: steps, exchange, optimiser, checkpoints, and decisions that all ranks take together."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,10 @@ from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import ROWS
+from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.flat_gradients import FlatGradients
-from ecdctr.training.optimizers import RowwiseAdagrad, merge_packed, pack_rows
+from ecdctr.training.optimizers import RowwiseAdagrad, SparseOptimizer
+from ecdctr.training.row_exchange import exchange_gradients
 
 LOSS, WEIGHT, STOP = range(3)
 CURVE_POINTS = 200
@@ -61,7 +63,7 @@ class Trainer:
         self.dense = torch.optim.AdamW(
             self.parameters, lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.sparse = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
+        self.sparse: SparseOptimizer = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
         self.progress = Progress()
         self._bucket = (0.0, 0.0)
         if not collective.same(ROWS.fingerprint if ROWS else ""):
@@ -129,7 +131,9 @@ class Trainer:
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        ids, gradients = self._exchange(buffer)
+        rows, gradients = exchange_gradients(
+            self.collective, self.model.tables.layout, buffer, *self.model.tables.touched_gradients()
+        )
         total_loss, weight, stops = (float(value) for value in self.flat.scalars)
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
@@ -144,17 +148,10 @@ class Trainer:
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         self.dense.step()
-        self.sparse.step(ids, gradients)
+        self.sparse.step(rows, gradients)
         clock.lap("update")
         self._account(total_loss, weight)
         return stops > 0
-
-    def _exchange(self, buffer: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the network's gradients in place, and return the touched rows of all ranks with their summed gradients."""
-        ids, gradients = self.model.tables.touched_gradients()
-        if self.collective.size == 1:
-            return ids, gradients
-        return merge_packed(self.collective.all_reduce_and_gather_(buffer, pack_rows(ids, gradients)))
 
     def _account(self, loss_sum: float, weight: float) -> None:
         progress = self.progress
@@ -169,40 +166,67 @@ class Trainer:
             self._bucket = (0.0, 0.0)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and record from which an unbroken run can go on bit for bit."""
-        tensors = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
-        tensors |= {f"table.{name}": tensor for name, tensor in self.model.tables.tables().items()}
-        tensors |= self.optimizer_state()
+        """Tensors and record from which an unbroken run can go on bit for bit; without what `shard_state` has."""
         progress = self.progress
         record = {
             "loss": progress.loss, "curve": progress.curve, "loss_sum": progress.loss_sum,
             "weight_sum": progress.weight_sum, "bucket": self._bucket, "phases": progress.phases,
         }  # fmt: skip
-        return tensors, record
+        network = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
+        return network | self._tables(sharded=False) | self.optimizer_state(), record
+
+    def shard_state(self) -> dict[str, Tensor]:
+        """Rows and optimiser state of sharded tables, as far as this rank holds them."""
+        return self._tables(sharded=True) | self.shard_optimizer_state()
+
+    def _tables(self, *, sharded: bool) -> dict[str, Tensor]:
+        tables = self.model.tables
+        return {
+            f"table.{name}": table
+            for name, table in tables.tables().items()
+            if (name in tables.layout.sharded) == sharded
+        }
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """State of both optimisers: Adam's moments by parameter name, Adagrad's accumulators by vocabulary."""
+        """State of both optimisers but for sharded tables: Adam's moments by parameter name, the tables' by vocabulary."""
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         tensors: dict[str, Tensor] = {}
         for name, parameter in zip(names, self.parameters, strict=True):
             for key, value in self.dense.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        return tensors | {f"adagrad.{name}": tensor for name, tensor in self.sparse.state_dict().items()}
+        return tensors | self._sparse_state(sharded=False)
 
-    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over both optimisers' state; tables that have grown since keep fresh accumulators for new rows."""
+    def shard_optimizer_state(self) -> dict[str, Tensor]:
+        """State of the rows of sharded tables that this rank holds."""
+        return self._sparse_state(sharded=True)
+
+    def _sparse_state(self, *, sharded: bool) -> dict[str, Tensor]:
+        return {
+            f"{self.sparse.name}.{key}": tensor
+            for key, tensor in self.sparse.state_dict().items()
+            if (key.partition(".")[2] in self.model.tables.layout.sharded) == sharded
+        }
+
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor | StoredRows]) -> None:
+        """Take over both optimisers' state; tables that have grown since keep fresh state for new rows."""
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         for name, parameter in zip(names, self.parameters, strict=True):
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
-            if keys:
-                self.dense.state[parameter] = {key: tensors[f"adam.{key}.{name}"].clone() for key in keys}
-        self.sparse.load_state_dict(
-            {name.removeprefix("adagrad."): tensor for name, tensor in tensors.items() if name.startswith("adagrad.")}
-        )
+            moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            found = {key: value.clone() for key, value in moments.items() if isinstance(value, Tensor)}
+            if found:
+                self.dense.state[parameter] = found
+        self.sparse.load_state_dict(_below(tensors, f"{self.sparse.name}."))
 
-    def restore(self, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        """Go back to what `state` returned at `step`; called on every rank with the same bytes."""
-        self.model.load_network_state(_below(tensors, "network."))
+    def restore(self, step: int, tensors: Mapping[str, Tensor | StoredRows], record: dict[str, Any]) -> None:
+        """Go back to `step`; called on every rank with what all of them have written there.
+
+        Args:
+            step: Where `state` and `shard_state` were asked for.
+            tensors: What they returned, the latter as `StoredRows` of all ranks' parts.
+            record: What `state` returned.
+        """
+        network = _below(tensors, "network.")
+        self.model.load_network_state({name: value for name, value in network.items() if isinstance(value, Tensor)})
         for name, table in _below(tensors, "table.").items():
             self.model.tables.load_table(name, table)
         self.load_optimizer_state(tensors)
@@ -231,5 +255,5 @@ def _finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _below(tensors: Mapping[str, Tensor | StoredRows], prefix: str) -> dict[str, Tensor | StoredRows]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -7,7 +7,8 @@ from torch import nn
 from ecdctr.distributed.inline import run_inline
 from ecdctr.exceptions import TrainingError
 from ecdctr.nn.embedding import EmbeddingTables
-from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad, merge_packed, pack_rows
+from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad
+from ecdctr.training.row_exchange import merge_packed, pack_rows
 
 pytestmark = pytest.mark.unit
 
@@ -87,7 +88,7 @@ def test_state_goes_into_a_grown_vocabulary(kind):
 
 
 def merge_touched(collective, places, gradients):
-    return merge_packed(collective.all_gather(pack_rows(places, gradients)))
+    return merge_packed(collective.all_gather(pack_rows(places, gradients, wide=True)), gradients.shape[1])
 
 
 def test_ranks_end_with_the_same_bits_and_the_sum():
