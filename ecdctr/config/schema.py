@@ -83,16 +83,33 @@ class SparkConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """Adam for the network, row-wise Adagrad for the embedding tables."""
+    """Adam for the network; for the embedding tables an optimiser that touches the rows of a batch alone."""
 
     dense_learning_rate: float = Field(default=1e-3, gt=0)
     """Of Adam."""
+    sparse_optimizer: Literal["rowwise_adagrad", "lazy_adam", "ftrl"] = "rowwise_adagrad"
+    """Of the tables; definitions: docs/models.md. State per row: 1 number, 2·D + 1, 2·D."""
     sparse_learning_rate: float = Field(default=2e-2, gt=0)
-    """Of row-wise Adagrad."""
+    """Of the tables' optimiser."""
+    sparse_l2: float = Field(default=0.0, ge=0)
+    """λ of the penalty ½ λ ‖row‖² on each row that a step touches."""
+    max_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of a row after a step that touches it."""
+    ftrl_beta: float | None = Field(default=None, gt=0)
+    """`ftrl`: β; none: 1e-4, since gradients are those of a batch's mean."""
+    ftrl_l1: float | None = Field(default=None, ge=0)
+    """`ftrl`: λ of the penalty λ ‖row‖₁; none: 0."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled, on the network's weights only."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the network's gradient."""
+
+    @model_validator(mode="after")
+    def _options_are_the_optimizer_s(self) -> "OptimizerConfig":
+        for option in ("ftrl_beta", "ftrl_l1"):
+            if getattr(self, option) is not None and self.sparse_optimizer != "ftrl":
+                raise ValueError(f"{option} is set, which sparse_optimizer {self.sparse_optimizer!r} does not have")
+        return self
 
 
 class TablesConfig(Settings):

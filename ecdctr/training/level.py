@@ -29,7 +29,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
 from ecdctr.nn.stored_rows import StoredRows
-from ecdctr.training.optimizers import RowwiseAdagrad
+from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
@@ -134,7 +134,7 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
 def _deal_tables(model: CTRModel, task: LevelTask, collective: Collective) -> None:
     """Shard the tables that the settings want sharded, before they take memory."""
     tables, twins = model.tables, model.twin_tables()
-    state = RowwiseAdagrad.floats(tables.dim)
+    state = OPTIMIZERS[task.training.sparse_optimizer].floats(tables.dim)
     sizes = {
         name: [TableSize(rows, tables.dim + state), *(TableSize(twin.rows[name], twin.dim) for twin in twins)]
         for name, rows in tables.rows.items()

@@ -1,83 +1,15 @@
-"""Optimisers of embedding tables that touch only the rows of a batch.
+"""Optimisers of embedding tables that touch only the rows of a batch; definitions and sources: docs/models.md."""
 
-A step's cost depends on the rows touched, never on the size of a table. State is kept per row and saved by vocabulary,
-so that it grows with the vocabulary: new rows begin as if never touched.
-"""
-
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from math import prod
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ecdctr.exceptions import TrainingError
+from ecdctr.config.schema import OptimizerConfig
+from ecdctr.nn.distinct import take_rows
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.kernels import ROWS
-from ecdctr.nn.stored_rows import StoredRows
-
-
-class SparseOptimizer(ABC):
-    """Updates rows of tables, and keeps state for each row that this rank holds.
-
-    Args:
-        tables: The tables to update.
-        lr: Learning rate.
-    """
-
-    name: ClassVar[str]
-    """What its state is called in files."""
-
-    def __init__(self, tables: EmbeddingTables, lr: float) -> None:
-        self.tables, self.lr = tables, lr
-        self.state = {part: tables.new_rows(*shape) for part, shape in self.parts(tables.dim).items()}
-
-    @staticmethod
-    @abstractmethod
-    def parts(dim: int) -> dict[str, tuple[int, ...]]:
-        """Names of the state's parts, and the shape of each for one row of length D."""
-
-    @classmethod
-    def floats(cls, dim: int) -> int:
-        """Numbers of state for one row of length D."""
-        return sum(prod(shape) for shape in cls.parts(dim).values())
-
-    @abstractmethod
-    def step(self, places: Tensor, gradients: Tensor) -> None:
-        """Update distinct rows of this rank's matrix `(U,)` by their gradients `(U, D)`; U may be 0."""
-
-    @abstractmethod
-    def touched(self) -> dict[str, Tensor]:
-        """By vocabulary, which of the rows held here have ever been updated, `(R,)` bool."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """State of the rows held here, `(R, …)`, in views named `part.vocabulary`."""
-        return {
-            f"{part}.{name}": rows
-            for part, whole in self.state.items()
-            for name, rows in self.tables.split(whole).items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor | StoredRows]) -> None:
-        """Take over state of all rows; rows that a vocabulary has gained begin as if never touched.
-
-        Raises:
-            TrainingError: An unknown name, another shape, or more rows than the vocabulary has.
-        """
-        own = self.state_dict()
-        for key, values in state.items():
-            name = key.partition(".")[2]
-            rows = self.tables.rows.get(name, 0)
-            if key not in own or values.shape[1:] != own[key].shape[1:] or len(values) > rows:
-                expected = f"at most {(rows, *own[key].shape[1:])}" if key in own else f"one of {', '.join(own)}"
-                raise TrainingError(
-                    f"optimiser state {key!r} of shape {tuple(values.shape)} does not fit: expected {expected}",
-                    hint="continue from a version of the same model and sparse_optimizer, or start with a warm start instead",
-                )
-            part = self.tables.layout.part_of(name, values)
-            own[key][: len(part)] = part
-            own[key][len(part) :] = 0
+from ecdctr.training.sparse_optimizer import SparseOptimizer
 
 
 class RowwiseAdagrad(SparseOptimizer):
@@ -87,12 +19,13 @@ class RowwiseAdagrad(SparseOptimizer):
         tables: The tables to update.
         lr: Learning rate.
         eps: ε.
+        common: As `SparseOptimizer` takes it.
     """
 
     name = "adagrad"
 
-    def __init__(self, tables: EmbeddingTables, lr: float, eps: float = 1e-10) -> None:
-        super().__init__(tables, lr)
+    def __init__(self, tables: EmbeddingTables, lr: float, eps: float = 1e-10, **common: Any) -> None:
+        super().__init__(tables, lr, **common)
         self.eps = eps
         self.accumulator = self.state["square"]
 
@@ -101,9 +34,7 @@ class RowwiseAdagrad(SparseOptimizer):
         """See `SparseOptimizer.parts`."""
         return {"square": ()}
 
-    @torch.no_grad()
-    def step(self, places: Tensor, gradients: Tensor) -> None:
-        """See `SparseOptimizer.step`."""
+    def _update(self, places: Tensor, gradients: Tensor) -> None:
         if ROWS is not None:
             ROWS.rowwise_adagrad(
                 self.tables.weight, self.accumulator, places, gradients.contiguous(), self.lr, self.eps
@@ -131,14 +62,20 @@ class LazyAdam(SparseOptimizer):
         lr: Learning rate.
         betas: β₁ and β₂.
         eps: ε.
+        common: As `SparseOptimizer` takes it.
     """
 
     name = "lazy_adam"
 
     def __init__(
-        self, tables: EmbeddingTables, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+        self,
+        tables: EmbeddingTables,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        **common: Any,
     ) -> None:
-        super().__init__(tables, lr)
+        super().__init__(tables, lr, **common)
         self.betas, self.eps = betas, eps
         self.touches, self.mean, self.square = self.state.values()
 
@@ -147,9 +84,7 @@ class LazyAdam(SparseOptimizer):
         """See `SparseOptimizer.parts`."""
         return {"touches": (), "mean": (dim,), "square": (dim,)}
 
-    @torch.no_grad()
-    def step(self, places: Tensor, gradients: Tensor) -> None:
-        """See `SparseOptimizer.step`."""
+    def _update(self, places: Tensor, gradients: Tensor) -> None:
         first, second = self.betas
         touches = self.touches.index_select(0, places).add_(1.0)
         mean = self.mean.index_select(0, places).lerp_(gradients, 1.0 - first)
@@ -164,6 +99,80 @@ class LazyAdam(SparseOptimizer):
     def touched(self) -> dict[str, Tensor]:
         """See `SparseOptimizer.touched`: rows with touches."""
         return {name: rows > 0 for name, rows in self.tables.split(self.touches).items()}
+
+
+class Ftrl(SparseOptimizer):
+    """FTRL-Proximal (McMahan et al., KDD 2013), coordinate by coordinate, beginning at a row's initial values.
+
+    n' = n + g²; z += lr · g - (√n' - √n) · w; w = -(z - sign(z) · lr · λ₁) / (β + √n' + lr · λ₂), or 0 where |z| ≤ lr · λ₁.
+    z is the paper's times its α, the learning rate, so that a schedule may change the rate. A coordinate with n = 0 has
+    the z from which its present w follows; in the paper z begins at 0, which moves an embedding to the origin at its
+    first touch. Without penalties this is Adagrad with one accumulator per coordinate and ε = β.
+
+    Args:
+        tables: The tables to update.
+        lr: α.
+        beta: β.
+        l1: λ₁, of λ₁ ‖w_r‖₁.
+        l2: λ₂, of ½ λ₂ ‖w_r‖²; in the closed form above instead of the gradient.
+        common: As `SparseOptimizer` takes it.
+    """
+
+    name = "ftrl"
+
+    def __init__(
+        self,
+        tables: EmbeddingTables,
+        lr: float,
+        beta: float = 1e-4,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(tables, lr, l2=l2, **common)
+        self.beta, self.l1 = beta, l1
+        self.z, self.squares = self.state.values()
+
+    @staticmethod
+    def parts(dim: int) -> dict[str, tuple[int, ...]]:
+        """See `SparseOptimizer.parts`."""
+        return {"z": (dim,), "squares": (dim,)}
+
+    def _penalised(self, places: Tensor, gradients: Tensor) -> Tensor:
+        return gradients
+
+    def _update(self, places: Tensor, gradients: Tensor) -> None:
+        first, second = self.lr * self.l1, self.beta + self.lr * self.l2
+        weight = take_rows(self.tables.weight, places)
+        squares = self.squares.index_select(0, places)
+        begun = -(weight * second + weight.sign() * first)
+        z = torch.where(squares > 0, self.z.index_select(0, places), begun)
+        root = squares.sqrt()
+        squares.addcmul_(gradients, gradients)
+        grown = squares.sqrt()
+        z.add_(gradients, alpha=self.lr).sub_((grown - root).mul_(weight))
+        self.z.index_copy_(0, places, z)
+        self.squares.index_copy_(0, places, squares)
+        shrunk = z.sign() * (z.abs() - first).clamp_(min=0)
+        self.tables.weight.index_copy_(0, places, shrunk.div_(grown.add_(second)).neg_())
+
+    def touched(self) -> dict[str, Tensor]:
+        """See `SparseOptimizer.touched`: rows with a gradient so far."""
+        return {name: (rows > 0).any(1) for name, rows in self.tables.split(self.squares).items()}
+
+
+OPTIMIZERS: dict[str, type[SparseOptimizer]] = {
+    "rowwise_adagrad": RowwiseAdagrad,
+    "lazy_adam": LazyAdam,
+    "ftrl": Ftrl,
+}
+
+
+def sparse_optimizer(tables: EmbeddingTables, settings: OptimizerConfig) -> SparseOptimizer:
+    """The optimiser of tables that the settings name."""
+    further: dict[str, Any] = {"l2": settings.sparse_l2, "max_norm": settings.max_norm}
+    further |= {name: value for name in ("beta", "l1") if (value := getattr(settings, f"ftrl_{name}")) is not None}
+    return OPTIMIZERS[settings.sparse_optimizer](tables, settings.sparse_learning_rate, **further)
 
 
 def _add_rows(weight: Tensor, places: Tensor, change: Tensor) -> None:

@@ -17,7 +17,7 @@ from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.flat_gradients import FlatGradients
-from ecdctr.training.optimizers import RowwiseAdagrad, SparseOptimizer
+from ecdctr.training.optimizers import sparse_optimizer
 from ecdctr.training.row_exchange import exchange_gradients
 
 LOSS, WEIGHT, STOP = range(3)
@@ -63,7 +63,7 @@ class Trainer:
         self.dense = torch.optim.AdamW(
             self.parameters, lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.sparse: SparseOptimizer = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
+        self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
         self._bucket = (0.0, 0.0)
         if not collective.same(ROWS.fingerprint if ROWS else ""):

@@ -56,7 +56,7 @@ def model(rows=ROWS):
     return build("dcnv2", features=FEATURES, rows=rows, seed=4, hidden_units=[8], embedding_dim=5)
 
 
-def train(size: int, sharded: tuple[str, ...], parts=None):
+def train(size: int, sharded: tuple[str, ...], parts=None, **settings):
     """Final tables, state and losses of ranks of which rank 1 has no row in some steps."""
     models = [model() for _ in range(size)]
 
@@ -65,7 +65,7 @@ def train(size: int, sharded: tuple[str, ...], parts=None):
         made.attach(collective)
         if sharded:
             made.tables.shard(sharded, collective)
-        trainer = Trainer(made, collective, TrainingConfig(), seed=4)
+        trainer = Trainer(made, collective, TrainingConfig(**settings), seed=4)
         losses = []
         for step, batch in enumerate(batches()):
             empty = collective.rank == 1 and step % 2
@@ -91,9 +91,13 @@ def put(target):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-@pytest.mark.parametrize("sharded", SHARDED)
-def test_sharded_tables_end_with_the_bits_of_replicated_ones(size, sharded):
-    whole, dealt = train(size, ()), train(size, sharded)
+@pytest.mark.parametrize(
+    ("sharded", "optimizer"),
+    [*((names, "rowwise_adagrad") for names in SHARDED), (SHARDED[0], "lazy_adam"), (SHARDED[1], "ftrl")],
+)
+def test_sharded_tables_end_with_the_bits_of_replicated_ones(size, sharded, optimizer):
+    settings = {"sparse_optimizer": optimizer, "sparse_l2": 1e-3, "max_norm": 0.05}
+    whole, dealt = train(size, (), **settings), train(size, sharded, **settings)
     for one, other in zip(whole, dealt, strict=True):
         assert one[0] == other[0]
         assert all(torch.equal(tensor, other[2][name]) for name, tensor in one[2].items())
