@@ -17,6 +17,19 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 
 
+def recorded(folder: Path) -> dict[str, Any]:
+    """What the maker of a version has recorded, without a look at its other files.
+
+    Raises:
+        IntegrityError: No manifest that can be read.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["record"]
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"version {folder.name} has no readable {MANIFEST}: {error}") from error
+    return record
+
+
 class ArtifactStore:
     """Versions under one root folder.
 

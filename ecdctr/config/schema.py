@@ -103,12 +103,29 @@ class OptimizerConfig(Settings):
     """Decoupled, on the network's weights only."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the network's gradient."""
+    schedule: Literal["constant", "warmup", "cosine"] = "constant"
+    """Of both learning rates over the steps of a version: as they are; after a linear rise as they are; falling along half a cosine,
+    after a linear rise where `warmup_steps` is set."""
+    warmup_steps: int | None = Field(default=None, ge=1)
+    """`warmup`, `cosine`: steps of the linear rise."""
+    final_rate: float | None = Field(default=None, ge=0, le=1)
+    """`cosine`: part of the learning rates that is left at the end; none: 0."""
+    copied_rate: float = Field(default=1.0, ge=0)
+    """Factor of both learning rates for what A-CTR has copied from CPM: parameters, and rows of tables."""
+    new_rate: float = Field(default=1.0, ge=0)
+    """Factor of both learning rates for what A-CTR has beside that: re-initialised parameters, policies, later rows of tables."""
 
     @model_validator(mode="after")
     def _options_are_the_optimizer_s(self) -> "OptimizerConfig":
         for option in ("ftrl_beta", "ftrl_l1"):
             if getattr(self, option) is not None and self.sparse_optimizer != "ftrl":
                 raise ValueError(f"{option} is set, which sparse_optimizer {self.sparse_optimizer!r} does not have")
+        if self.schedule == "warmup" and self.warmup_steps is None:
+            raise ValueError("schedule 'warmup' asks for warmup_steps")
+        if self.schedule == "constant" and self.warmup_steps is not None:
+            raise ValueError("warmup_steps is set, which schedule 'constant' does not have")
+        if self.schedule != "cosine" and self.final_rate is not None:
+            raise ValueError(f"final_rate is set, which schedule {self.schedule!r} does not have")
         return self
 
 
@@ -132,6 +149,11 @@ class TrainingConfig(OptimizerConfig):
 
     batch_size: int = Field(default=1024, ge=1)
     """Rows of a step over all ranks together."""
+    micro_batches: int = Field(default=1, ge=1)
+    """Parts into which each rank cuts its rows of a step: gradients add up before the one update. Less memory; batch normalisation
+    sees one part at a time, and AutoFT's temperature counts each."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """`bfloat16`: the network computes matrix products in it; parameters, tables, sums over ranks and losses stay float32."""
     epochs: int = Field(default=1, ge=1)
     """A second one over-fits sparse ids."""
     shuffle: bool = True

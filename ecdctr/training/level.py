@@ -14,7 +14,7 @@ import torch
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.parameters import parameter_digest
-from ecdctr.artifacts.store import ArtifactStore
+from ecdctr.artifacts.store import ArtifactStore, recorded
 from ecdctr.artifacts.tensor_files import write_tensors
 from ecdctr.data.batch import Batch
 from ecdctr.data.footers import by_row_groups
@@ -33,6 +33,7 @@ from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
+from ecdctr.training.rates import Copied
 from ecdctr.training.snapshot_export import export_snapshot
 from ecdctr.training.table_plan import TableSize, plan_tables
 from ecdctr.training.task import Files, LevelTask
@@ -151,12 +152,14 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
     moved: dict[str, list[str]] = {}
     rates = [click_log_odds(files, collective) for files in task.train]
     log_odds = rates[0]
+    copied = None
     if task.start.kind == "scratch":
         for files, rate in zip(task.train, rates, strict=True):
             model.shift_logits(rate, DOMAINS.index(files.domain))
     elif task.start.kind == "warm":
         network, tables = read_state(Path(task.start.artifact or ""))
         report = start_from(model, network, tables, task.start.batch_norm)
+        copied = Copied.of(model, report, tables)
         if task.start.log_odds is not None:
             model.shift_logits(log_odds - task.start.log_odds)
         moved = {
@@ -164,9 +167,10 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         }  # fmt: skip
     elif task.start.kind == "continue":
         load_version(model, Path(task.start.artifact or ""))
+        copied = Copied.from_record(recorded(Path(task.start.artifact or "")).get("copied"))
     if task.tower is not None and isinstance(model, FrozenTower):
         model.load_source(*read_state(Path(task.tower.artifact)))
-    trainer = Trainer(model, collective, task.training, task.seed)
+    trainer = Trainer(model, collective, task.training, task.seed, copied)
     trainer.progress.log_odds = log_odds
     if task.start.kind == "continue":
         trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
@@ -320,6 +324,7 @@ def _publish(
         "phases": progress.phases,
         "log_odds": progress.log_odds,
         "moved": moved,
+        "copied": trainer.copied.record() if trainer.copied is not None else None,
     }
     if collective.rank == 0:
         with store.publish(task.version, record, parts.digests) as folder:

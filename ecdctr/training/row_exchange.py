@@ -4,6 +4,8 @@ Rows of replicated vocabularies go to all ranks, those of sharded ones to the ra
 gradients are added in the order of ranks, so both ways give the same bits.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,14 @@ def exchange_gradients(
     parts = zip(replicated, merge_packed(received()[0], dim), strict=True)
     rows, sums = (torch.cat(pair) for pair in parts)
     return rows, sums
+
+
+def add_up(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Distinct rows, ascending, and sums of gradients of several look-ups, each with distinct rows; in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    groups = distinct(torch.cat([places for places, _ in parts]))
+    return groups.rows, groups.merge(torch.cat([gradients for _, gradients in parts]))
 
 
 def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool) -> Tensor:

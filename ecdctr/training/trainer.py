@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.flat_gradients import FlatGradients
 from ecdctr.training.optimizers import sparse_optimizer
-from ecdctr.training.row_exchange import exchange_gradients
+from ecdctr.training.rates import Copied, RowRates, schedule
+from ecdctr.training.row_exchange import add_up, exchange_gradients
 
 LOSS, WEIGHT, STOP = range(3)
 CURVE_POINTS = 200
@@ -51,17 +53,30 @@ class Trainer:
         collective: The ranks.
         settings: Learning rates and clipping.
         seed: Of the dropout masks, which depend on seed, step and rank alone.
+        copied: What the model has from a parent; None: it was not started from one.
     """
 
-    def __init__(self, model: CTRModel, collective: Collective, settings: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: CTRModel,
+        collective: Collective,
+        settings: TrainingConfig,
+        seed: int,
+        copied: Copied | None = None,
+    ) -> None:
         self.seed = seed
         self.model = model
         self.collective = collective
         self.settings = settings
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.flat = FlatGradients(self.parameters, scalars=3)
+        self.copied = copied
+        # One rate for all leaves groups and rows undivided.
+        self._apart = copied is not None and settings.copied_rate != settings.new_rate
+        self._rows = RowRates(model, copied.rows) if copied is not None and self._apart else None
+        self._one_rate = 1.0 if copied is None else settings.copied_rate
         self.dense = torch.optim.AdamW(
-            self.parameters, lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
+            self._groups(), lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
@@ -71,6 +86,17 @@ class Trainer:
                 "some ranks have the compiled row kernels and others have not, or another build of them",
                 hint="install the same build of the package for all ranks: their parameters would differ in last bits",
             )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The network's parameters by the factor of their learning rate."""
+        if self.copied is None or not self._apart:
+            return [{"params": self.parameters, "factor": self._one_rate}]
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        of = {
+            self.settings.copied_rate: [parameter for name, parameter in named if name in self.copied.parameters],
+            self.settings.new_rate: [parameter for name, parameter in named if name not in self.copied.parameters],
+        }
+        return [{"params": parameters, "factor": factor} for factor, parameters in of.items() if parameters]
 
     def fit(
         self,
@@ -120,20 +146,18 @@ class Trainer:
         self.flat.zero()
         # Seeded by step, so that a resumed run draws the masks of the unbroken one.
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
-        logits = self.model(batch)
-        loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
-        penalty = self.model.penalty()
-        clock.lap("forward")
-        # What is reported stays the log loss: the penalty is learned from, and not told.
-        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        parts = self.settings.micro_batches
+        bounds = [len(batch) * at // parts for at in range(parts + 1)]
+        loss, touched = torch.zeros(()), []
+        for first, end in pairwise(bounds):
+            loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
+            touched.append(self.model.tables.touched_gradients())
         buffer = self.flat.gather()
-        self.flat.scalars[LOSS] = loss.detach()
+        self.flat.scalars[LOSS] = loss
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        rows, gradients = exchange_gradients(
-            self.collective, self.model.tables.layout, buffer, *self.model.tables.touched_gradients()
-        )
+        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *add_up(touched))
         total_loss, weight, stops = (float(value) for value in self.flat.scalars)
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
@@ -147,11 +171,39 @@ class Trainer:
         clock.lap("exchange")
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self.dense.step()
-        self.sparse.step(rows, gradients)
+        self._update(rows, gradients)
         clock.lap("update")
         self._account(total_loss, weight)
         return stops > 0
+
+    def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
+        """Add the gradients of some rows; returns the sum of their weighted losses."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.autocast == "bfloat16"):
+            logits = self.model(batch).float()
+            penalty = self.model.penalty()
+        loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
+        clock.lap("forward")
+        # What is reported stays the log loss: the penalty is learned from, and not told.
+        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        clock.lap("backward")
+        return loss.detach()
+
+    def _update(self, rows: Tensor, gradients: Tensor) -> None:
+        settings = self.settings
+        scheduled = schedule(settings, self.progress.step, self.progress.steps)
+        for group in self.dense.param_groups:
+            group["lr"] = settings.dense_learning_rate * group["factor"] * scheduled
+        self.dense.step()
+        parts = [(rows, gradients, self._one_rate)]
+        if self._rows is not None:
+            new = self._rows.new(rows)
+            parts = [
+                (rows[chosen], gradients[chosen], factor)
+                for chosen, factor in ((~new, settings.copied_rate), (new, settings.new_rate))
+            ]
+        for places, values, factor in parts:
+            self.sparse.lr = settings.sparse_learning_rate * factor * scheduled
+            self.sparse.step(places, values)
 
     def _account(self, loss_sum: float, weight: float) -> None:
         progress = self.progress
