@@ -22,12 +22,13 @@ from benchmarks.scale_model import EXCHANGES, Exchange, Workload
 FIELDS, DIM, STATE, BATCH = 8, 17, 1, 2048
 RANKS = (1, 2, 4)
 LANES = 4
+REPEAT = 3
 
 
 def main() -> None:
     """Measure, keep the runs as JSON, and write the page to stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=120_000, help="of the log, for each number of ranks")
+    parser.add_argument("--rows", type=int, default=160_000, help="of the log, for each number of ranks")
     parser.add_argument("--ids", type=float, nargs="+", default=[1e5, 1e6])
     parser.add_argument("--link-gbit", type=float, default=25.0, help="of each rank of the clusters that are predicted")
     parser.add_argument("--runs", type=Path, default=Path("runs/scale.json"))
@@ -64,13 +65,18 @@ def measure(rows: int, vocabularies: list[int]) -> dict[str, Any]:
                 rounds[ranks] = session.call("probe", {"repeat": 200})[0]["microseconds"]
                 for ids in vocabularies:
                     for exchange in EXCHANGES if ranks > 1 else EXCHANGES[:1]:
-                        task = level(root, files[ids], ids, ranks, exchange)
-                        records = session.call("train_level", task)
-                        runs.append(one_run(records, ranks, ids, exchange))
+                        repeated = [
+                            one_run(session.call("train_level", task), ranks, ids, exchange)
+                            for task in (
+                                level(root, files[ids], ids, ranks, exchange, again) for again in range(REPEAT)
+                            )
+                        ]
+                        runs.append(min(repeated, key=lambda run: sum(run["phases"].values())))
         read = reading(root / f"log-{vocabularies[0]}", files[vocabularies[0]])
     return {
         "machine": {"cores": cores},
         "rows": rows,
+        "repeat": REPEAT,
         "runs": runs,
         "all_reduce_microseconds": rounds,
         "startup": startup,
@@ -110,13 +116,15 @@ def features() -> Any:
     )
 
 
-def level(root: Path, files: list[tuple[str, int]], ids: int, ranks: int, exchange: Exchange) -> dict[str, Any]:
+def level(
+    root: Path, files: list[tuple[str, int]], ids: int, ranks: int, exchange: Exchange, again: int
+) -> dict[str, Any]:
     """The task of one run, as JSON; every rank has the same batch whatever their number."""
     from ecdctr.config.schema import TablesConfig, TrainingConfig
     from ecdctr.training.task import Files, LevelTask, Start
 
     training = TrainingConfig(batch_size=BATCH * ranks, checkpoint_steps=10**9, tables=TablesConfig(exchange=exchange))
-    version = f"{exchange}-{ids}-{ranks}"
+    version = f"{exchange}-{ids}-{ranks}-{again}"
     task = LevelTask(
         version=version, level="actr", arm="scale", features=json.loads(json.dumps(vars(features()))),
         rows=dict.fromkeys((f"f{at}" for at in range(FIELDS)), ids // FIELDS), backbone="deepfm",

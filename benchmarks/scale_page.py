@@ -121,7 +121,8 @@ def measured(found: dict[str, Any], cores: int) -> str:
         "## Measured",
         "",
         f"DeepFM, b = {found['runs'][0]['work']['batch']:,}, F = {found['runs'][0]['work']['fields']}, D = {found['runs'][0]['work']['dim']}, "
-        f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; {found['rows']:,} rows per run.",
+        f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; {found['rows']:,} rows per run; of "
+        f"{found['repeat']} runs the one with the shortest steps.",
         "",
         "| ids | ranks | tables | samples/s | ms per step: input | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",

@@ -123,6 +123,8 @@ class RowLayout:
     def gather(self, name: str, own: Tensor, rows: int, take: Callable[[int, Tensor], None], chunk: int) -> None:
         """Hand all rows of a vocabulary to a function on rank 0, some at a time; all ranks call it together.
 
+        Of a replicated vocabulary every rank has them all, and is handed them at once.
+
         Args:
             name: The vocabulary.
             own: Something that has one entry per row held here, `(R, …)`, as `EmbeddingTables.split` gives it.
@@ -131,8 +133,7 @@ class RowLayout:
             chunk: Rows at a time, over all ranks.
         """
         if name not in self.sharded:
-            if self.rank == 0:
-                take(0, own[:rows])
+            take(0, own)
             return
         assert self.ranks is not None
         share = max(1, chunk // self.size)

@@ -48,6 +48,7 @@ def _file(folder: Path | None, name: str, shape: tuple[int, ...], dtype: type) -
 
 def _putter(array: Any) -> Any:
     def put(start: int, values: Tensor) -> None:
-        array[start : start + len(values)] = values.numpy()
+        if array is not None:
+            array[start : start + len(values)] = values.numpy()
 
     return put

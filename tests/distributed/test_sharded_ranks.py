@@ -14,7 +14,6 @@ from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
-from ecdctr.nn.stored_rows import every
 from ecdctr.training.level import train_level
 from ecdctr.training.task import Files, FineTune, LevelTask, Start
 from ecdctr.training.versions import FROZEN_TABLES, NETWORK, OPTIMIZER, TABLES, read_tensors
@@ -77,7 +76,8 @@ def parameters(root: Path, version: str) -> dict[str, torch.Tensor]:
     found = {}
     for file in (NETWORK, TABLES, OPTIMIZER, FROZEN_TABLES):
         if (folder / file).exists():
-            found |= {f"{file}.{name}": every(values, 0, 1) for name, values in read_tensors(folder, file).items()}
+            for name, values in read_tensors(folder, file).items():
+                found[f"{file}.{name}"] = values if isinstance(values, torch.Tensor) else values.every(0, 1)
     return found
 
 
