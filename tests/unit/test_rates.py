@@ -10,7 +10,9 @@ from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.models.registry import build
 from ecdctr.training.rates import Copied, RowRates, schedule
+from ecdctr.training.task import Start
 from ecdctr.training.trainer import Trainer
+from tests.unit.test_level_autoft import Days
 from tests.unit.test_row_sharding import FEATURES, ROWS, batches
 
 pytestmark = pytest.mark.unit
@@ -122,3 +124,19 @@ def test_mixed_precision_learns_the_same_up_to_its_digits():
     assert mixed.model.tables.weight.dtype == torch.float32
     assert mixed.progress.loss == pytest.approx(exact.progress.loss, rel=2e-2)
     assert mixed.progress.loss != exact.progress.loss
+
+
+def test_what_came_from_cpm_is_known_to_the_days_that_go_on(tmp_path):
+    days = Days(tmp_path)
+    cpm = days.train(days.task("cpm", 0, Start(kind="scratch"), policy=None))
+    first = days.train(days.task("day1", 1, days.start("warm", "cpm", batch_norm="full")))
+    grown = days.task("day2", 2, days.start("continue", "day1"), {"user_id": 40, "item_id": 30})
+    second = days.train(grown)
+    assert cpm["copied"] is None
+    assert first["copied"] == second["copied"]
+    assert first["copied"]["rows"] == {"user_id": 40, "item_id": 25}
+    copied = set(first["copied"]["parameters"])
+    assert "tuned.mlp.layers.0.weight" in copied
+    assert not [name for name in copied if name.startswith("policy.")]
+    # Normalisation was made anew.
+    assert "tuned.mlp.layers.1.weight" not in copied
