@@ -175,9 +175,15 @@ def prepare(
         from ecdctr.pipelines.workspace import workspace
 
         settings = _config(config, overrides)
+        end = _day(until, "--until")
         with workspace(settings) as opened:
-            done = prepare_tables(opened, _day(until, "--until"))
+            done = prepare_tables(opened, end)
         if not (done["days"] or done["changed"] or done["quarantined"]):
+            if end is not None and done["until"] < end:
+                raise NotReadyError(
+                    f"the logs have no rows of {done['until']} … {end - dt.timedelta(days=1)} yet",
+                    hint="call again when they have come",
+                )
             raise AlreadyDone(f"all days before {done['until']} are prepared, and the logs say nothing new of them")
         return done
 
@@ -188,6 +194,9 @@ def prepare(
 def train(
     level: Annotated[str, typer.Argument(help="tpm, cpm or actr")],
     date: Annotated[str, typer.Option(help="Train on the data strictly before this day.")],
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Only where the level's own clock asks for it; else exit code 4.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -205,7 +214,7 @@ def train(
         day = _day(date, "--date")
         assert day is not None
         with workspace(settings) as opened:
-            return train_one(opened, level, day)
+            return train_one(opened, level, day, only_due=if_due)
 
     _run(f"train {level}", as_json, action, _lines)
 

@@ -11,11 +11,13 @@ from ecdctr.pipelines.workspace import Workspace
 
 
 def list_models(workspace: Workspace) -> list[dict[str, Any]]:
-    """Published versions, oldest first."""
+    """Published versions, oldest first; `current` are those that this configuration and seed go on from."""
+    config = workspace.config
     return [
         {
             "version": entry.version, "level": entry.level, "arm": entry.arm, "date": str(entry.date),
             "window": f"[{entry.window_from}, {entry.window_until})", "parents": len(entry.parents),
+            "current": entry.config_digest == config.model_digest(entry.level) and entry.seed == config.seed,
         }
         for entry in workspace.ledger.versions()
     ]  # fmt: skip
