@@ -1,6 +1,7 @@
 """The command line: arguments → config → one pipeline function → exit code and, with `--json`, one JSON line."""
 
 import datetime as dt
+import io
 import json
 import logging
 import shlex
@@ -375,9 +376,9 @@ def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
 def tables_show(
     name: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
 ) -> None:
-    """One table: its columns with their meaning, and its days.
+    """One table: its columns with their meaning, its days; of `data_quality` also what the checks found.
 
-    Example: `ecdctr tables show ad_samples`
+    Example: `ecdctr tables show data_quality`
     """
 
     def action() -> dict[str, Any]:
@@ -387,7 +388,14 @@ def tables_show(
         with workspace(_config(config, overrides)) as opened:
             return show_table(opened, name)
 
-    _run("tables show", as_json, action, lambda result: _table(result["columns"]))
+    def shown(result: dict[str, Any]) -> str:
+        days = result.get("days")
+        span = f", {days['count']} days from {days['first']} to {days['last']}" if days else ""
+        head = f"{result['table']}: version {result['version']}, {result['rows']:,} rows{span}"
+        parts = [head, _table(result["columns"]), *([_table(result["outcomes"])] if "outcomes" in result else [])]
+        return "\n".join(parts)
+
+    _run("tables show", as_json, action, shown)
 
 
 @tables.command("vacuum")
@@ -442,9 +450,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table)
-    return console.export_text().rstrip()
+    # Names from data are no markup.
+    console = Console(width=160, file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
 
 
 @app.callback(invoke_without_command=True)
