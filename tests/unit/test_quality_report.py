@@ -4,8 +4,6 @@ import datetime as dt
 import json
 from types import SimpleNamespace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
@@ -17,6 +15,7 @@ from ecdctr.pipelines.quality import quality_history, recent_outcomes
 from ecdctr.report.html import render_html
 from ecdctr.report.quality import LINES, SHOWN, out_of_bounds, quality_plots
 from ecdctr.report.schema import Report
+from tests.unit.hand_made_tables import write_table
 from tests.unit.test_report_whole import HARM, Outline, example
 
 pytestmark = pytest.mark.unit
@@ -49,26 +48,7 @@ def workspace(tmp_path):
     first[4] = row(4, 300.0, "warn")
     first[9] = row(9, 20.0, "quarantine")
     first.append(row(9, 0.25, "ok", check="null_rate", subject="price", domain="natural"))
-    table = tmp_path / "data_quality"
-    (table / "_delta_log").mkdir(parents=True)
-    fields = [
-        {"name": name, "type": kind, "nullable": True, "metadata": {"comment": f"what {name} is"}}
-        for name, kind in FIELDS.items()
-    ]
-    schema = json.dumps({"type": "struct", "fields": fields})
-    actions = [
-        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 3}},
-        {"metaData": {"schemaString": schema, "partitionColumns": [], "configuration": {}}},
-    ]
-    for version, rows in enumerate((first, [row(9, 101.0, "ok", minute=5)])):
-        name = f"part-{version}.parquet"
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        pq.write_table(pa.table(dict(zip(FIELDS, columns, strict=True))), table / name)
-        stats = json.dumps({"numRecords": len(rows)})
-        actions.append({"add": {"path": name, "size": 1, "partitionValues": {}, "stats": stats}})
-        lines = "\n".join(map(json.dumps, actions))
-        (table / "_delta_log" / f"{version:020d}.json").write_text(lines)
-        actions = []
+    write_table(tmp_path, "data_quality", FIELDS, [first, [row(9, 101.0, "ok", minute=5)]])
     return SimpleNamespace(lake=Lake(no_spark, tmp_path))
 
 
