@@ -19,10 +19,10 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all notebooks results docs bench-peers bench-scale clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench-peers bench-scale clean
 
 help:  ## list the targets
-	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
 setup:  ## prerequisites, .venv, Horovod's wheel, Delta's jars; instant when nothing changed
 	python=$$(bootstrap/prerequisites.sh) && exec $$python -m bootstrap
@@ -50,6 +50,9 @@ test: check  ## check, then every test and notebook but the long campaigns
 
 test-all: check  ## every test, long campaigns included
 	$(PYTEST) --nbmake-timeout=300 notebooks tests
+
+airflow-test:  ## the Airflow DAG in a real Airflow, in an environment of its own in the user's cache
+	examples/airflow/run_tests.sh
 
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
