@@ -212,19 +212,29 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
 def id_text(log: DataFrame, name: str, where: str) -> Any:
     """An id as text, exactly; null where empty; the ids of an array with a separator between them.
 
+    Whole numbers of any width, decimals without a scale, text, bytes that are UTF-8 (others count as empty), booleans
+    and dates keep their value; floating-point numbers, times and structures may not, and are refused.
+
     Raises:
         InputError: The type is not one that ids keep their value in.
     """
-    kind, value = log.schema[name].dataType, column(name)
+    kind = log.schema[name].dataType
+    several = isinstance(kind, T.ArrayType)
     if isinstance(kind, T.ArrayType):
-        kind, value = kind.elementType, F.array_join(value.cast("array<string>"), SEPARATOR)
+        kind = kind.elementType
     whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
-    if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
+    if not (whole or isinstance(kind, T.StringType | T.BinaryType | T.BooleanType | T.DateType)):
         raise InputError(
-            f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
+            f"{where}: column {name!r} is {log.schema[name].dataType.simpleString()}, expected whole numbers or text for ids",
             hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
         )
-    text = value.cast("string")
+
+    def as_text(value: Any) -> Any:
+        # Bytes that are no text would all turn into the same replacement character.
+        return F.try_validate_utf8(value.cast("string")) if isinstance(kind, T.BinaryType) else value.cast("string")
+
+    value = column(name)
+    text = F.array_join(F.transform(value, as_text), SEPARATOR) if several else as_text(value)
     return F.when(text != "", text)
 
 
