@@ -68,6 +68,8 @@ def watch(command: list[str], limit: float, environment: dict[str, str]) -> Usag
         ended.set()
         for thread in threads:
             thread.join()
+        assert process.stdout is not None
+        process.stdout.close()
     if code:
         raise RuntimeError(f"{' '.join(command)} ended with {code} (limit {limit:.0f} s)")
     return usage
