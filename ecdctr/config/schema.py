@@ -198,6 +198,13 @@ class CpmConfig(Settings):
     training: TrainingConfig = TrainingConfig()
 
 
+class ActrTrainingConfig(TrainingConfig):
+    """How the ad model is trained."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Rows of a step over all ranks together."""
+
+
 class ActrConfig(Settings):
     """The ad model."""
 
@@ -205,7 +212,7 @@ class ActrConfig(Settings):
     """Always one day."""
     window: Days = 30
     """Days of ads that are replayed when a new CPM version appears."""
-    training: TrainingConfig = TrainingConfig(batch_size=256)
+    training: ActrTrainingConfig = ActrTrainingConfig()
 
     @model_validator(mode="after")
     def _daily(self) -> "ActrConfig":
