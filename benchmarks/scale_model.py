@@ -83,6 +83,7 @@ class Constants:
     """Seconds, fitted to measurements.
 
     Attributes:
+        step: Of forward and backward, whatever the batch.
         compute: Of forward and backward, per row of the batch.
         update: Per table row updated.
         round: Of an exchange, whatever its size.
@@ -92,6 +93,7 @@ class Constants:
         init: Of making initial values, per id; every rank draws those of all ids.
     """
 
+    step: float
     compute: float
     update: float
     round: float
@@ -119,7 +121,7 @@ def seconds_per_step(
     if exchange == "row_wise" and not alone:
         lookup = constants.fetch_round + constants.fetch * work.distinct() + (sent["ids"] + sent["vectors"]) / link
     return {
-        "compute": constants.compute * work.batch,
+        "compute": constants.step + constants.compute * work.batch,
         "look-up": lookup,
         "exchange": 0.0
         if alone

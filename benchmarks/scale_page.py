@@ -53,8 +53,9 @@ def page(found: dict[str, Any], link_gbit: float) -> str:
     return "\n\n".join(
         [
             "# Scale beyond one machine",
-            f"Written by `make bench-scale`; every number below was measured by it on {cores} cores, or follows from what was. One thread "
-            "per rank. Ranks beyond the cores share them: their times are divided by ranks / cores before they are compared.",
+            f"Written by `make bench-scale`; every number below was measured by it on {cores} cores, or follows from what was. Load average "
+            f"of the machine before and after: {found['machine']['load'][0]:.1f}, {found['machine']['load'][1]:.1f}; above the number of ranks, "
+            "others were at work beside it, and waits for exchanges are longer than they need be. One thread per rank. Ranks beyond the cores share them: their times are divided by ranks / cores before they are compared.",
             MODEL,
             measured(found, cores),
             fitted(constants, found),
@@ -79,7 +80,9 @@ def fit(found: dict[str, Any], cores: int) -> Constants:
     runs = [run for run in found["runs"] if run["ranks"] <= cores]
     alone = [run for run in runs if run["ranks"] == 1] or runs
     several = [run for run in runs if run["ranks"] > 1]
-    compute = mean((run["phases"]["forward"] + run["phases"]["backward"]) / workload(run).batch for run in alone)
+    step, compute = line(
+        [workload(run).batch for run in alone], [run["phases"]["forward"] + run["phases"]["backward"] for run in alone]
+    )
     update = mean(run["phases"]["update"] / updated(workload(run), run["ranks"], run["exchange"]) for run in runs)
     pairs = [
         (sharded, whole)
@@ -97,7 +100,7 @@ def fit(found: dict[str, Any], cores: int) -> Constants:
         [workload(one).distinct() for one, _ in pairs],
         [one["phases"]["forward"] - other["phases"]["forward"] for one, other in pairs],
     )
-    return Constants(compute, update, round_, merge, fetch_round, fetch, found["init_seconds_per_id"])
+    return Constants(step, compute, update, round_, merge, fetch_round, fetch, found["init_seconds_per_id"])
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
@@ -120,12 +123,12 @@ def measured(found: dict[str, Any], cores: int) -> str:
     lines = [
         "## Measured",
         "",
-        f"DeepFM, b = {found['runs'][0]['work']['batch']:,}, F = {found['runs'][0]['work']['fields']}, D = {found['runs'][0]['work']['dim']}, "
-        f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; {found['rows']:,} rows per run; of "
+        f"DeepFM, F = {found['runs'][0]['work']['fields']}, D = {found['runs'][0]['work']['dim']}, "
+        f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; of "
         f"{found['repeat']} runs the one with the shortest steps.",
         "",
-        "| ids | ranks | tables | samples/s | ms per step: input | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| ids | b | ranks | tables | samples/s | ms per step: input | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in found["runs"]:
         work = workload(run)
@@ -134,7 +137,7 @@ def measured(found: dict[str, Any], cores: int) -> str:
         )
         whole = memory(work, 1, "replicated")
         lines.append(
-            f"| {work.ids:,} | {run['ranks']} | {run['exchange']} | {run['samples_per_second'] or 0:,.0f} | {times} | "
+            f"| {work.ids:,} | {work.batch:,} | {run['ranks']} | {run['exchange']} | {run['samples_per_second'] or 0:,.0f} | {times} | "
             f"{run['table_bytes'] / 1e6:.1f} | {run['table_bytes'] / whole:.4f} | {run['peak_rss_bytes'] / 1e6:,.0f} |"
         )
     starts = "; ".join(
@@ -158,6 +161,7 @@ def fitted(constants: Constants, found: dict[str, Any]) -> str:
             "",
             "| constant | value |",
             "|---|---|",
+            f"| forward and backward of a step, whatever its size | {1e3 * constants.step:.2f} ms |",
             f"| forward and backward, per row | {1e6 * constants.compute:.2f} µs |",
             f"| update, per table row | {1e9 * constants.update:.0f} ns |",
             f"| an exchange of a step, whatever its size | {1e3 * constants.round:.2f} ms |",
@@ -174,26 +178,26 @@ def checked(runs: Sequence[Run], constants: Constants, cores: int) -> str:
     lines = [
         "## Measured against the model",
         "",
-        "| ids | ranks | tables | ms per step without input, measured | by the model | ratio |",
-        "|---|---|---|---|---|---|",
+        "| ids | b | ranks | tables | ms per step without input, measured | by the model | ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         work = workload(run)
         took = sum(seconds for phase, seconds in run["phases"].items() if phase != "input") * share(run, cores)
         says = sum(seconds_per_step(constants, work, run["ranks"], run["exchange"]).values())
         lines.append(
-            f"| {work.ids:,} | {run['ranks']} | {run['exchange']} | {1e3 * took:.2f} | {1e3 * says:.2f} | {took / says:.2f} |"
+            f"| {work.ids:,} | {work.batch:,} | {run['ranks']} | {run['exchange']} | {1e3 * took:.2f} | {1e3 * says:.2f} | {took / says:.2f} |"
         )
     return "\n".join(lines)
 
 
 def predicted(found: dict[str, Any], constants: Constants, link_gbit: float) -> str:
     """Clusters that nobody here has: the same model, a core per rank, and a link per rank."""
-    base, link = workload(found["runs"][0]), link_gbit * 1e9 / 8
+    base, link = workload(found["runs"][-1]), link_gbit * 1e9 / 8
     lines = [
         "## Predicted",
         "",
-        f"The same model and batch per rank, a core and {link_gbit:g} Gbit/s for each rank (given, not measured here), and the fitted "
+        f"The same model, b = {base.batch:,}, a core and {link_gbit:g} Gbit/s for each rank (given, not measured here), and the fitted "
         "constants; what a network adds to the time of a small exchange is not in them.",
         "",
         "| ids | ranks | tables | GB of tables on a rank | MB sent per step and rank | ms per step | samples/s | MB/s of Parquet per rank | minutes of initial values |",

@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -52,6 +52,12 @@ PoolingMode = Literal["attention", "mean", "last", "concat"]
 FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "maintenance", "quality", "hooks"}
+
+# Where tables lie changes no bit of them.
+_TABLES = {"training": {"tables"}}
+_NOTHING_FOLLOWS_FROM: dict[str, Any] = dict.fromkeys(_SURROUNDINGS, True) | {
+    "levels": dict.fromkeys(("tpm", "cpm", "actr"), _TABLES), "joint": _TABLES,
+}  # fmt: skip
 
 # By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
@@ -197,6 +203,13 @@ class CpmConfig(Settings):
     training: TrainingConfig = TrainingConfig()
 
 
+class ActrTrainingConfig(TrainingConfig):
+    """How the ad model is trained."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Rows of a step over all ranks together."""
+
+
 class ActrConfig(Settings):
     """The ad model."""
 
@@ -204,7 +217,7 @@ class ActrConfig(Settings):
     """Always one day."""
     window: Days = 30
     """Days of ads that are replayed when a new CPM version appears."""
-    training: TrainingConfig = TrainingConfig(batch_size=256)
+    training: ActrTrainingConfig = ActrTrainingConfig()
 
     @model_validator(mode="after")
     def _daily(self) -> "ActrConfig":
@@ -406,11 +419,13 @@ class Config(Settings):
 
     def digest(self) -> str:
         """SHA-256 over all that decides a report: everything but where Spark runs and where files are put."""
-        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS))
+        return _digest(self.model_dump(mode="json", exclude=_NOTHING_FOLLOWS_FROM))
 
     def model_digest(self, level: str = "actr") -> str:
         """SHA-256 over all that decides a model of a level: what only later levels read does not count."""
-        tree = self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"})
+        tree = self.model_dump(
+            mode="json", exclude=_NOTHING_FOLLOWS_FROM | dict.fromkeys(("name", "arms", "walk_days"), True)
+        )
         for section, *key in _READ_LATER[level]:
             del (tree[section] if key else tree)[key[0] if key else section]
         return _digest(tree)

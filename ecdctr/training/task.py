@@ -132,6 +132,7 @@ class LevelTask(Settings):
         """SHA-256 over all that decides the parameters; paths of folders are left out."""
         elsewhere: Any = {
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
+            "training": {"tables"},
             "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
         }  # fmt: skip
         tree = self.model_dump_json(exclude=elsewhere)

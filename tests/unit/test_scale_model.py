@@ -77,12 +77,12 @@ def test_bytes_and_memory_are_those_of_a_real_step(exchange, ranks):
 
 
 def test_the_fit_gives_back_the_constants_of_made_up_runs():
-    true = Constants(2e-6, 3e-7, 1e-3, 4e-8, 2e-3, 5e-8, 1e-8)
+    true = Constants(5e-3, 2e-6, 3e-7, 1e-3, 4e-8, 2e-3, 5e-8, 1e-8)
     runs = []
-    for ids in (100_000, 1_000_000):
+    for ids, batch in ((100_000, 512), (1_000_000, 4096)):
         for ranks in (1, 2, 4):
             for exchange in ("replicated", "row_wise"):
-                work = Workload(2048, 8, 17, 1, 1000, ids)
+                work = Workload(batch, 8, 17, 1, 1000, ids)
                 seconds = seconds_per_step(true, work, ranks, exchange)
                 phases = {
                     "input": 0.0, "forward": seconds["compute"] + seconds["look-up"], "backward": 0.0,
@@ -95,7 +95,7 @@ def test_the_fit_gives_back_the_constants_of_made_up_runs():
                     }
                 )  # fmt: skip
     found = {
-        "machine": {"cores": 4}, "rows": 1, "repeat": 1, "runs": runs, "init_seconds_per_id": 1e-8, "startup": {"1": {"a": 1.0}},
+        "machine": {"cores": 4, "load": [0.5, 1.5]}, "repeat": 1, "runs": runs, "init_seconds_per_id": 1e-8, "startup": {"1": {"a": 1.0}},
         "all_reduce_microseconds": {"1": 2.0}, "read": {"rows_per_second": 1.0, "bytes_per_row": 1.0},
     }  # fmt: skip
     assert vars(fit(found, 4)) == pytest.approx(vars(true), rel=1e-6)
