@@ -69,7 +69,9 @@ def test_expired_tokens_are_dropped_ids_dealt_anew_and_a_broken_compaction_is_co
         assert rows["id"].max() <= before[before["field"] == field]["id"].max()
     # Each sample means what it meant, less the dropped tokens.
     blank = lambda token: None if token in gone else token  # noqa: E731
-    pd.testing.assert_series_equal(items_after.astype(object), items.map(blank).astype(object), check_names=False)
+    assert items_after.index.tolist() == items.index.tolist()
+    text = lambda token: token if isinstance(token, str) else None  # noqa: E731
+    assert [text(token) for token in items_after] == [text(blank(token)) for token in items]
     assert clicks_after.tolist() == [[blank(token) for token in row] for row in clicks]
     # A third one, unbroken; nothing is expired any more, so that it gives the same rows.
     assert compact_vocabulary(spark, config).tokens == 0
