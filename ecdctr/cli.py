@@ -1,6 +1,7 @@
 """The command line: arguments → config → one pipeline function → exit code and, with `--json`, one JSON line."""
 
 import datetime as dt
+import io
 import json
 import logging
 import shlex
@@ -175,9 +176,15 @@ def prepare(
         from ecdctr.pipelines.workspace import workspace
 
         settings = _config(config, overrides)
+        end = _day(until, "--until")
         with workspace(settings) as opened:
-            done = prepare_tables(opened, _day(until, "--until"))
+            done = prepare_tables(opened, end)
         if not (done["days"] or done["changed"] or done["quarantined"]):
+            if end is not None and done["until"] < end:
+                raise NotReadyError(
+                    f"the logs have no rows of {done['until']} … {end - dt.timedelta(days=1)} yet",
+                    hint="call again when they have come",
+                )
             raise AlreadyDone(f"all days before {done['until']} are prepared, and the logs say nothing new of them")
         return done
 
@@ -188,6 +195,9 @@ def prepare(
 def train(
     level: Annotated[str, typer.Argument(help="tpm, cpm or actr")],
     date: Annotated[str, typer.Option(help="Train on the data strictly before this day.")],
+    if_due: Annotated[
+        bool, typer.Option("--if-due", help="Only where the level's own clock asks for it; else exit code 4.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -205,7 +215,7 @@ def train(
         day = _day(date, "--date")
         assert day is not None
         with workspace(settings) as opened:
-            return train_one(opened, level, day)
+            return train_one(opened, level, day, only_due=if_due)
 
     _run(f"train {level}", as_json, action, _lines)
 
@@ -372,9 +382,9 @@ def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
 def tables_show(
     name: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
 ) -> None:
-    """One table: its columns with their meaning, and its days.
+    """One table: its columns with their meaning, its days; of `data_quality` also what the checks found.
 
-    Example: `ecdctr tables show ad_samples`
+    Example: `ecdctr tables show data_quality`
     """
 
     def action() -> dict[str, Any]:
@@ -384,7 +394,14 @@ def tables_show(
         with workspace(_config(config, overrides)) as opened:
             return show_table(opened, name)
 
-    _run("tables show", as_json, action, lambda result: _table(result["columns"]))
+    def shown(result: dict[str, Any]) -> str:
+        days = result.get("days")
+        span = f", {days['count']} days from {days['first']} to {days['last']}" if days else ""
+        head = f"{result['table']}: version {result['version']}, {result['rows']:,} rows{span}"
+        parts = [head, _table(result["columns"]), *([_table(result["outcomes"])] if "outcomes" in result else [])]
+        return "\n".join(parts)
+
+    _run("tables show", as_json, action, shown)
 
 
 @tables.command("vacuum")
@@ -439,9 +456,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table)
-    return console.export_text().rstrip()
+    # Names from data are no markup.
+    console = Console(width=160, file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
 
 
 @app.callback(invoke_without_command=True)

@@ -82,6 +82,8 @@ class DistributedBatchNorm(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         """`(B, features)` with mean 0 and variance 1 by the global batch, in evaluation by the running statistics."""
+        # Statistics and the number of rows need more digits than mixed precision may have left.
+        x = x.float()
         return self._by_batch(x) if self.training else self._by_running(x)
 
     def _by_running(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from ecdctr.features.domains import AD
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.nn.policy import FixedPolicy, LearnedPolicy, Policy, RandomPolicy
+from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.transfer.autoft import LAYER, AutoFT, decisions
 from ecdctr.transfer.parameter_map import TransferReport, warm_start
 
@@ -58,7 +59,7 @@ def _output_layer(model: FullModel) -> str:
 def start_from(
     model: CTRModel,
     network: Mapping[str, Tensor],
-    tables: Mapping[str, Tensor],
+    tables: Mapping[str, Tensor | StoredRows],
     batch_norm: Literal["keep", "statistics", "full"],
 ) -> TransferReport:
     """Copy a pre-trained twin into a model, and where it has a frozen one, into that with all of its normalisation.
@@ -72,7 +73,7 @@ def start_from(
     return warm_start(model.tuned, network, tables, batch_norm)
 
 
-def load_frozen(model: AutoFT, network: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> None:
+def load_frozen(model: AutoFT, network: Mapping[str, Tensor], tables: Mapping[str, Tensor | StoredRows]) -> None:
     """Make the frozen twin what it was; rows that its vocabularies have gained are those that a fresh model has.
 
     Raises:
