@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.tensor_files import part_name, parts_of, write_tensors
-from ecdctr.config.schema import TablesConfig, TrainingConfig
+from ecdctr.config.training import TablesConfig, TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.exceptions import ConfigError, IntegrityError, TrainingError

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.scale_model import Constants, Workload, bytes_per_step, memory, seconds_per_step
 from benchmarks.scale_page import fit, line, page
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.features import FeatureSet
