@@ -61,6 +61,8 @@ def test_bytes_and_memory_are_those_of_a_real_step(exchange, ranks):
         if exchange == "row_wise":
             model.tables.shard(["a", "b"], collective)
         trainer = Trainer(model, collective, TrainingConfig(), seed=1)
+        # Initial values are made, and dealt, once.
+        assert len(model.tables.weight)
         collective.sent = 0
         generator = torch.Generator().manual_seed(inner.rank)
         ids = torch.randint(1, ROWS, (BATCH, 2), generator=generator)
