@@ -121,7 +121,7 @@ def level(
     root: Path, files: list[tuple[str, int]], work: Workload, ranks: int, exchange: Exchange, again: int
 ) -> dict[str, Any]:
     """The task of one run, as JSON; every rank has the same batch whatever their number."""
-    from ecdctr.config.schema import TablesConfig, TrainingConfig
+    from ecdctr.config.training import TablesConfig, TrainingConfig
     from ecdctr.training.task import Files, LevelTask, Start
 
     tables = TablesConfig(exchange=exchange)

@@ -68,6 +68,11 @@ def memory(work: Workload, ranks: int, exchange: Exchange) -> float:
     return work.ids * (work.dim + work.state) * FLOAT / (1 if exchange == "replicated" else ranks)
 
 
+def drawn(work: Workload, ranks: int, exchange: Exchange) -> float:
+    """Ids whose initial values a rank draws."""
+    return work.ids / (1 if exchange == "replicated" else ranks)
+
+
 def received(work: Workload, ranks: int, exchange: Exchange) -> float:
     """Rows with gradients that come to a rank in a step, its own among them."""
     return work.distinct() * (ranks if exchange == "replicated" else 1)
@@ -90,7 +95,7 @@ class Constants:
         merge: Per row received with its gradient.
         fetch_round: Of the two all-to-alls of a look-up, whatever their size.
         fetch: Per distinct row that a look-up asks for.
-        init: Of making initial values, per id; every rank draws those of all ids.
+        init: Of drawing initial values, per id.
     """
 
     step: float

@@ -11,6 +11,7 @@ from benchmarks.scale_model import (
     Constants,
     Workload,
     bytes_per_step,
+    drawn,
     memory,
     received,
     seconds_per_step,
@@ -35,7 +36,7 @@ is the bytes of a row number, 4 up to 2^31 rows, else 8 (of all rows where repli
 | … gradients of rows | (N − 1) u (4 D + n) | (N − 1)/N · u (4 D + n) |
 | rows merged per step | N u | u |
 | rows updated per step | U | U / N |
-| start | ranks, then initial values of V rows | the same: each draws all and keeps its own |
+| initial values drawn, rows | V | V / N |
 
 So what replicated tables send and merge grows with N, and what sharded ones do does not; sharded ones pay two more exchanges in
 every forward pass, which no compute hides yet. A unit test counts the bytes of a real step and holds the formulas to them."""
@@ -212,6 +213,6 @@ def predicted(found: dict[str, Any], constants: Constants, link_gbit: float) -> 
                 lines.append(
                     f"| {ids:.0e} | {ranks} | {exchange} | {memory(work, ranks, exchange) / 1e9:,.2f} | {sent / 1e6:,.2f} | "
                     f"{1e3 * seconds:,.1f} | {ranks * work.batch / seconds:,.0f} | "
-                    f"{work.batch / seconds * found['read']['bytes_per_row'] / 1e6:.2f} | {constants.init * ids / 60:,.1f} |"
+                    f"{work.batch / seconds * found['read']['bytes_per_row'] / 1e6:.2f} | {constants.init * drawn(work, ranks, exchange) / 60:,.1f} |"
                 )
     return "\n".join(lines)

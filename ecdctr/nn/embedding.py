@@ -111,18 +111,26 @@ class EmbeddingTables:
             ) from error
 
     def _initialise(self, name: str) -> None:
-        table, rows = self.table(name), self.rows[name]
-        first, step = self.layout.own(name)
-        for block, start in enumerate(range(0, rows, INIT_BLOCK)):
-            key = [self.seed, *name.encode(), block]
-            # Rows are drawn one after another, so a block that is not full yet has the first rows of the full one.
-            drawn = np.random.default_rng(key).standard_normal((min(INIT_BLOCK, rows - start), self.dim), np.float32)
-            skip = -(start - first) % step
-            own = torch.from_numpy(drawn)[skip::step]
-            at = (start + skip) // step
-            table[at : at + len(own)].copy_(own).mul_(INIT_STD)
-        if first == 0:
+        table, blocks = self.table(name), range(0, self.rows[name], INIT_BLOCK)
+        if name in self.layout.sharded:
+            # Each rank draws some of the blocks and hands their rows to those that hold them.
+            size = self.layout.size
+            for first in range(0, len(blocks), size):
+                block = first + self.layout.rank
+                drawn = self._drawn(name, block) if block < len(blocks) else torch.empty(0, self.dim)
+                self.layout.spread(drawn, first * INIT_BLOCK, INIT_BLOCK, table)
+        else:
+            for block, start in enumerate(blocks):
+                table[start : start + INIT_BLOCK] = self._drawn(name, block)
+        if self.layout.own(name)[0] == 0:
             table[PADDING] = 0.0
+
+    def _drawn(self, name: str, block: int) -> Tensor:
+        """Initial values of one block of rows."""
+        rows = min(INIT_BLOCK, self.rows[name] - block * INIT_BLOCK)
+        # Rows are drawn one after another, so a block that is not full yet has the first rows of the full one.
+        generator = np.random.default_rng([self.seed, *name.encode(), block])
+        return torch.from_numpy(generator.standard_normal((rows, self.dim), dtype=np.float32)).mul_(INIT_STD)
 
     def table(self, name: str) -> Tensor:
         """View of the rows `(R, D)` of one vocabulary that this rank holds; of a sharded one every `size`-th."""

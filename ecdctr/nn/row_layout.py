@@ -120,6 +120,24 @@ class RowLayout:
         """The narrowest integer in which every place on a rank can be sent."""
         return torch.int32 if self.local_rows <= 2**31 else torch.int64
 
+    def spread(self, block: Tensor, start: int, length: int, table: Tensor) -> None:
+        """Hand one block of consecutive rows from each rank to the ranks that hold them; all ranks call it together.
+
+        Args:
+            block: Rows of a sharded vocabulary, `(n, …)`: of rank r those from `start` + r · `length` on; may be none.
+            start: First row of rank 0's block.
+            length: Rows of a block, but for the last one.
+            table: Takes the rows that this rank holds.
+        """
+        assert self.ranks is not None
+        begin = start + self.rank * length
+        parts = [block[(owner - begin) % self.size :: self.size] for owner in range(self.size)]
+        received, counts = self.ranks.all_to_all(torch.cat(parts), [len(part) for part in parts])
+        for sender, rows in enumerate(received.split(counts)):
+            # The first row at or after the block's beginning that lies here.
+            at = -(-(start + sender * length - self.rank) // self.size)
+            table[at : at + len(rows)] = rows
+
     def gather(self, name: str, own: Tensor, rows: int, take: Callable[[int, Tensor], None], chunk: int) -> None:
         """Hand all rows of a vocabulary to a function on rank 0, some at a time; all ranks call it together.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ecdctr.config import Config
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.exceptions import InputError
 from ecdctr.metrics import summary
 from ecdctr.pipelines.arms import ARMS

@@ -6,7 +6,7 @@ import logging
 from typing import Any, Literal
 
 from ecdctr.config.features import Domain
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.exceptions import NotReadyError
 from ecdctr.features.feature_set import SOURCE, FeatureSet
 from ecdctr.lake.ledger import LedgerEntry

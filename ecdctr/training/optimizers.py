@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecdctr.config.schema import OptimizerConfig
+from ecdctr.config.training import OptimizerConfig
 from ecdctr.nn.distinct import take_rows
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.kernels import ROWS

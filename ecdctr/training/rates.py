@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.models.base import CTRModel
 from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.parameter_map import TransferReport

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ecdctr.config.schema import TablesConfig
+from ecdctr.config.training import TablesConfig
 from ecdctr.exceptions import ConfigError
 
 FLOAT = 4

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ecdctr.config.features import Domain
-from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
+from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup
 from ecdctr.config.settings import Settings
+from ecdctr.config.training import TrainingConfig
 from ecdctr.features import FeatureSet
 
 

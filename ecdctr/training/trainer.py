@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError

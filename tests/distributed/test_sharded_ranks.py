@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ecdctr.config.schema import AutoftConfig, TablesConfig, TrainingConfig
+from ecdctr.config.schema import AutoftConfig
+from ecdctr.config.training import TablesConfig, TrainingConfig
 from ecdctr.distributed.launch import RankSession
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals

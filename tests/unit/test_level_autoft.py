@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecdctr.config.schema import AutoftConfig, TrainingConfig
+from ecdctr.config.schema import AutoftConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals

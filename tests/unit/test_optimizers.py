@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecdctr.config.schema import OptimizerConfig
+from ecdctr.config.training import OptimizerConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.exceptions import TrainingError
 from ecdctr.nn.embedding import EmbeddingTables

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.models.registry import build

@@ -8,12 +8,13 @@ from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.tensor_files import part_name, parts_of, write_tensors
-from ecdctr.config.schema import TablesConfig, TrainingConfig
+from ecdctr.config.training import TablesConfig, TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.exceptions import ConfigError, IntegrityError, TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.registry import build
+from ecdctr.nn import embedding
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.table_plan import TableSize, plan_tables
@@ -105,7 +106,8 @@ def test_sharded_tables_end_with_the_bits_of_replicated_ones(size, sharded, opti
         assert torch.equal(tensor, dealt[0][1][name]), name
 
 
-def test_each_rank_holds_its_share_of_the_rows_with_the_values_of_a_whole_table():
+def test_each_rank_holds_its_share_of_the_rows_with_the_values_of_a_whole_table(monkeypatch):
+    monkeypatch.setattr(embedding, "INIT_BLOCK", 4096)
     whole = EmbeddingTables({"a": 70_001, "b": 9}, {"a": 1, "b": 1}, 3, seed=5)
     # Made here, since the threads that play the ranks share it.
     assert whole.weight.shape == (70_010, 3)

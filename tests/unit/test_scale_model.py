@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.scale_model import Constants, Workload, bytes_per_step, memory, seconds_per_step
 from benchmarks.scale_page import fit, line, page
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.features import FeatureSet
@@ -61,6 +61,8 @@ def test_bytes_and_memory_are_those_of_a_real_step(exchange, ranks):
         if exchange == "row_wise":
             model.tables.shard(["a", "b"], collective)
         trainer = Trainer(model, collective, TrainingConfig(), seed=1)
+        # Initial values are made, and dealt, once.
+        assert len(model.tables.weight)
         collective.sent = 0
         generator = torch.Generator().manual_seed(inner.rank)
         ids = torch.randint(1, ROWS, (BATCH, 2), generator=generator)
