@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -70,7 +69,7 @@ class CheckpointFolder:
                 if digest_file(folder / TENSORS) != marker["digest"]:
                     raise ValueError("its tensors differ from the recorded digest")
                 return marker["step"], load_file(folder / TENSORS), marker["record"]
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except (OSError, ValueError, KeyError) as error:
                 logger.warning("checkpoint %s is damaged (%s); the one before is used", folder.name, error)
         return None
 
