@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench-peers clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench-peers bench-etl bench-scale clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -79,6 +79,18 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(BIN)/python -m benchmarks.runner" --out "$(BENCH_OUT)" $(BENCH_MORE)
 	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" > docs/.performance.md
 	mv docs/.performance.md docs/performance.md
+
+bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale > docs/.scale.md
+	mv docs/.scale.md docs/scale.md
+
+BENCH_EVENTS ?= 1e5 1e6 1e7
+BENCH_ETL_OUT ?= runs/etl.json
+
+bench-etl: setup  ## raw logs to samples beside hand-written Spark SQL and DuckDB (BENCH_EVENTS="1e5 1e6"); see benchmarks/README.md
+	$(BIN)/python -m benchmarks.etl --events $(BENCH_EVENTS) --reps $(BENCH_REPS) --out "$(BENCH_ETL_OUT)" $(BENCH_MORE)
+	$(BIN)/python -m benchmarks.etl_page "$(BENCH_ETL_OUT)" > docs/.etl_performance.md
+	mv docs/.etl_performance.md docs/etl_performance.md
 
 clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

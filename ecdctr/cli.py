@@ -286,6 +286,11 @@ def compare(
     forgetting_days: Annotated[
         int, typer.Option(help="Days before the walk with rows held out to measure forgetting; 0: none.")
     ] = 3,
+    trials: Annotated[
+        int,
+        typer.Option(help="Settings tried for every arm on days before the walk, the best walked; 0: as configured."),
+    ] = 0,
+    tuning_days: Annotated[int, typer.Option(help="Days before the walk that trials are scored on.")] = 3,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -310,10 +315,11 @@ def compare(
             str(seeds),
         ]
         called += [part for option, day in (("--from", since), ("--until", until)) if day for part in (option, day)]
+        called += ["--trials", str(trials), "--tuning-days", str(tuning_days)] if trials else []
         called += ["--forgetting-days", str(forgetting_days), *(p for text in overrides or [] for p in ("--set", text))]
         return compare_arms(
             settings, seeds, _day(since, "--from"), _day(until, "--until"),
-            forgetting_days=forgetting_days, command=shlex.join(called),
+            forgetting_days=forgetting_days, trials=trials, tuning_days=tuning_days, command=shlex.join(called),
         )  # fmt: skip
 
     _run("compare", as_json, action, lambda result: str(result["table"]))

@@ -387,6 +387,8 @@ class VocabularyConfig(Settings):
 
     min_count: int = Field(default=2, ge=1)
     """Impressions, up to and including the day of admission, that a token needs."""
+    window: Days | None = None
+    """Count only the impressions of so many days, that of admission included (`14d`); by default those of all days."""
     oov_buckets: int = Field(default=1, ge=1)
     """Rows that all other tokens share, dealt by CRC-32 of the token."""
     share_domains: bool = True

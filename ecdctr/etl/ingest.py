@@ -2,76 +2,30 @@
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from ecdctr.config.dataset import Columns, DatasetConfig
+from ecdctr.config.dataset import DatasetConfig
 from ecdctr.etl import clock
 from ecdctr.etl.attribution import labelled
 from ecdctr.etl.drift import refuse_drift
+from ecdctr.etl.facts import Day, Fact, days_of, facts_of, look_at_delta, unchanged
 from ecdctr.etl.negatives import with_negatives
-from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, id_text, open_source, reading
+from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, open_source, reading
+from ecdctr.etl.typed_rows import FIXED, typed_rows
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
-from ecdctr.lake.schema import TABLES, Column
+from ecdctr.lake.schema import Column
 
 logger = logging.getLogger(__name__)
 
 SOURCE_KEYS = {"natural": "natural", "ad": "ads"}
 ROWS_PER_FILE = 2_000_000
-_FIXED = {spec.name for spec in TABLES["natural_impressions"].columns}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """What one file of a log holds of one day; a row of the table `intake`.
-
-    Attributes:
-        file: The file.
-        stamp: Its size and time when it was looked through.
-        reason: The check that these rows fail; None for good rows.
-        event_date: Their day; None where the time cannot be read.
-        rows: How many rows.
-        digest: Sum over 32-bit hashes of the rows: the same rows give the same sum in any order and any files.
-        clicks: How many of them are clicked.
-        nulls: Missing values by column.
-    """
-
-    file: str
-    stamp: str
-    reason: str | None
-    event_date: dt.date | None
-    rows: int
-    digest: int
-    clicks: int
-    nulls: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Day:
-    """All good rows of one day, over all files."""
-
-    rows: int = 0
-    digest: int = 0
-
-    def __add__(self, fact: Fact) -> "Day":
-        return Day(self.rows + fact.rows, self.digest + fact.digest)
-
-
-def days_of(facts: Iterable[Fact]) -> dict[dt.date, Day]:
-    """Good rows by day."""
-    days: dict[dt.date, Day] = {}
-    for fact in facts:
-        if fact.reason is None and fact.event_date is not None:
-            days[fact.event_date] = days.get(fact.event_date, Day()) + fact
-    return days
 
 
 @dataclass(frozen=True)
@@ -83,12 +37,16 @@ class Ingest:
         frame: Impressions with `_reason` (null: good), `_keys`, `_row` and the file that they come from.
         facts: What the files hold.
         fresh: Files that were not looked through before.
+        files: All files.
+        part: Gives the rows of some files of `frame` without opening the others; None where Spark's own filter does.
     """
 
     domain: str
     frame: DataFrame
     facts: tuple[Fact, ...]
     fresh: frozenset[str]
+    files: frozenset[str] = frozenset()
+    part: Callable[[Collection[str]], DataFrame] | None = None
 
     @cached_property
     def days(self) -> dict[dt.date, Day]:
@@ -126,16 +84,25 @@ class Ingest:
     def without(self, days: Iterable[dt.date]) -> "Ingest":
         """The same log less some days."""
         left_out = list(days)
-        frame = self.frame.where(~F.col("event_date").isin(left_out) | F.col("event_date").isNull())
-        facts = tuple(fact for fact in self.facts if fact.event_date not in left_out)
-        return Ingest(self.domain, frame, facts, self.fresh)
+
+        def kept(rows: DataFrame) -> DataFrame:
+            return rows.where(~F.col("event_date").isin(left_out) | F.col("event_date").isNull())
+
+        part = self.part
+        return replace(
+            self,
+            frame=kept(self.frame),
+            facts=tuple(fact for fact in self.facts if fact.event_date not in left_out),
+            part=None if part is None else lambda files: kept(part(files)),
+        )
 
     def only(self, files: Iterable[str]) -> DataFrame:
-        """The frame's rows that come from some of its files."""
-        wanted = set(files)
-        if wanted >= {fact.file for fact in self.facts}:
-            return self.frame
-        return self.frame.where(F.col(FILE).isin(sorted(wanted)))
+        """The frame's rows that come from some of its files, or from files of which nothing is known."""
+        wanted, known = set(files), {fact.file for fact in self.facts}
+        if self.part is None:
+            return self.frame if wanted >= known else self.frame.where(F.col(FILE).isin(sorted(wanted)))
+        wanted = (wanted & self.files) | (self.files - known)
+        return self.frame if wanted == self.files else self.part(sorted(wanted))
 
 
 def extra_columns(dataset: DatasetConfig) -> list[Column]:
@@ -144,7 +111,7 @@ def extra_columns(dataset: DatasetConfig) -> list[Column]:
     return [
         Column(name, kind, f"column {name} of the log", nullable=True)
         for name, kind in types.items()
-        if name not in _FIXED
+        if name not in FIXED
     ]
 
 
@@ -163,52 +130,30 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known
     key = SOURCE_KEYS[domain]
     source = getattr(dataset, key)
     log = open_source(spark, dataset, key)
-    rows = log.frame
-    if source.negatives is not None:
-        rows = with_negatives(rows, source.negatives, dataset.columns_of(source), dataset, f"dataset.{key}")
-    frame = _typed(rows, dataset, dataset.columns_of(source), f"dataset.{key}")
-    same = [fact for fact in known if log.stamps.get(fact.file) == fact.stamp]
-    fresh = log.stamps.keys() - {fact.file for fact in same}
-    found = Ingest(domain, frame, tuple(same), frozenset(fresh))
-    if fresh:
-        refuse_drift(source, f"dataset.{key}", log.stamps, fresh, columns_read(dataset, source))
-        unseen = frame.where(F.col(FILE).isin(sorted(fresh))) if same else frame
-        with reading(f"dataset.{key}", source.path):
-            facts = [fact for fact in _facts(unseen, log.stamps) if fact.file in fresh]
-        found = Ingest(domain, frame, (*same, *facts), frozenset(fresh))
-    if not found.facts:
+
+    def typed(rows: DataFrame) -> DataFrame:
+        columns = dataset.columns_of(source)
+        if source.negatives is not None:
+            rows = with_negatives(rows, source.negatives, columns, dataset, f"dataset.{key}")
+        return typed_rows(rows, dataset, columns, f"dataset.{key}")
+
+    frame = typed(log.frame)
+    # Made-up rows depend on all clicks of their day, in whatever file these are.
+    by_part = log.delta is not None and source.negatives is None
+    with reading(f"dataset.{key}", source.path):
+        if by_part:
+            facts, fresh = look_at_delta(log, typed, known, f"dataset.{key}")
+        else:
+            facts, fresh = unchanged(known, log.stamps)
+            if fresh:
+                refuse_drift(source, f"dataset.{key}", log.stamps, fresh, columns_read(dataset, source))
+                unseen = frame.where(F.col(FILE).isin(sorted(fresh))) if facts else frame
+                facts += facts_of(unseen, fresh, log.stamps)
+    if not any(fact.rows for fact in facts):
         condition = f" where {source.where}" if source.where else ""
         raise InputError(f"dataset.{key}: {source.path}{condition} has no rows", hint="check path and condition")
-    return found
-
-
-def _facts(frame: DataFrame, stamps: dict[str, str]) -> list[Fact]:
-    values = [name for name in frame.columns if not name.startswith("_")]
-    flags = [column(name).isNull() for name in values]
-    # Hashing skips nulls: without the flags, a value that moves to the next column would not be seen.
-    digest = F.shiftrightunsigned(F.xxhash64(*(column(name) for name in values), *flags), 32)
-    nulls = F.create_map(
-        *(x for name, flag in zip(values, flags, strict=True) for x in (F.lit(name), F.count_if(flag)))
-    )
-    grouped = frame.groupBy(FILE, "_reason", "event_date").agg(
-        F.count("*").alias("rows"),
-        F.sum(digest).alias("digest"),
-        F.count_if(F.col("label") == 1).alias("clicks"),
-        nulls.alias("nulls"),
-    )
-    return [
-        Fact(
-            file=row[FILE],
-            stamp=stamps.get(row[FILE], ""),
-            reason=row["_reason"],
-            event_date=row["event_date"],
-            rows=row["rows"],
-            digest=row["digest"],
-            clicks=row["clicks"],
-            nulls={name: count for name, count in row["nulls"].items() if count},
-        )
-        for row in grouped.collect()
-    ]
+    part = (lambda files: typed(log.rows_of(files))) if by_part else None
+    return Ingest(domain, frame, tuple(facts), frozenset(fresh), frozenset(log.stamps), part)
 
 
 def refuse_bad_rows(found: Ingest, since: dt.date | None, until: dt.date) -> None:
@@ -324,96 +269,3 @@ def _bad_rows(found: Ingest, since: dt.date | None, until: dt.date) -> DataFrame
     day = F.col("event_date")
     inside = (day < F.lit(until)) & (F.lit(True) if since is None else day >= F.lit(since))
     return found.frame.where(F.col("_reason").isNotNull() & (day.isNull() | inside))
-
-
-def _typed(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: str) -> DataFrame:
-    """The log in the types of impressions, with the first check that each row fails."""
-    offset = clock.offset_micros(dataset.day_boundary)
-    checks: list[tuple[str, Any]] = []
-    micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")
-    out = {
-        "event_id": _event_id(log, columns, where),
-        "user_id": id_text(log, columns.user, where),
-        "item_id": id_text(log, columns.item, where),
-        "_micros": micros,
-        "label": F.lit(None).cast("int") if columns.label is None else _label(log, columns.label, where),
-    }
-    checks += [
-        (f"time ({columns.time.column}) is missing or unreadable", F.col("_micros").isNull()),
-        (f"user ({columns.user}) is missing", F.col("user_id").isNull()),
-        (f"item ({columns.item}) is missing", F.col("item_id").isNull()),
-        (f"event id ({', '.join(columns.identity())}) is missing", F.col("event_id").isNull()),
-    ]
-    if columns.label is not None:
-        checks.append((f"label ({columns.label}) is outside {{0, 1}}", F.col("label").isNull()))
-    unread = []
-    for name, kind in log_columns(dataset).items():
-        if name in _FIXED:
-            _refuse_fixed_name(name, columns, where)
-            continue
-        out[name] = id_text(log, name, where) if kind == "string" else _number(log, name, where)
-        if kind == "double" and isinstance(log.schema[name].dataType, T.StringType):
-            unread.append((f"{name} is no number", (F.trim(column(name)) != "") & out[name].isNull()))
-    flags = [condition.alias(f"_unread_{place}") for place, (_, condition) in enumerate(unread)]
-    keys = F.concat_ws(", ", *(_shown(name) for name in columns.identity()))
-    typed = log.select(
-        *(value.alias(name) for name, value in out.items()),
-        *flags,
-        keys.alias("_keys"),
-        F.to_json(F.struct(*(column(name) for name in log.columns if name != FILE))).alias("_row"),
-        FILE,
-    )
-    checks += [(reason, F.col(f"_unread_{place}")) for place, (reason, _) in enumerate(unread)]
-    reason = F.coalesce(*(F.when(condition, F.lit(text)) for text, condition in checks))
-    extra = [name for name in out if name not in ("event_id", "user_id", "item_id", "_micros", "label")]
-    return typed.select(
-        "event_id",
-        "user_id",
-        "item_id",
-        F.timestamp_micros("_micros").alias("event_time"),
-        F.date_from_unix_date(clock.day_number(F.col("_micros"), offset)).alias("event_date"),
-        "label",
-        *(column(name) for name in extra),
-        reason.alias("_reason"),
-        "_keys",
-        "_row",
-        FILE,
-    )
-
-
-def _shown(name: str) -> Any:
-    return F.concat(F.lit(f"{name}="), F.coalesce(column(name).cast("string"), F.lit("null")))
-
-
-def _number(log: DataFrame, name: str, where: str) -> Any:
-    kind = log.schema[name].dataType
-    if not isinstance(kind, T.NumericType | T.StringType | T.BooleanType):
-        raise InputError(
-            f"{where}: column {name!r} is {kind.simpleString()}, expected a number", hint="choose another column"
-        )
-    value = column(name)
-    if isinstance(kind, T.StringType):
-        return F.trim(value).try_cast("double")
-    return value.cast("int").cast("double") if isinstance(kind, T.BooleanType) else value.cast("double")
-
-
-def _label(log: DataFrame, name: str, where: str) -> Any:
-    number = _number(log, name, where)
-    return F.when(number.isin(0.0, 1.0), number.cast("int"))
-
-
-def _event_id(log: DataFrame, columns: Columns, where: str) -> Any:
-    """One column as it is; several as the first 128 bits of SHA-256 over their texts."""
-    if len(columns.event_id) == 1:
-        return id_text(log, columns.event_id[0], where)
-    parts = [F.coalesce(column(name).cast("string"), F.lit("")) for name in columns.identity()]
-    return F.substring(F.sha2(F.concat_ws(SEPARATOR, *parts), 256), 1, 32)
-
-
-def _refuse_fixed_name(name: str, columns: Columns, where: str) -> None:
-    """A feature may read `user_id` where that is the user; another column of such a name would be mistaken for it."""
-    if {"user_id": columns.user, "item_id": columns.item}.get(name) != name:
-        raise InputError(
-            f"{where}: a feature reads the log's column {name!r}, a name that impressions use otherwise",
-            hint="rename the column in the log",
-        )

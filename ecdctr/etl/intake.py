@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.types import StructType
 
-from ecdctr.etl.ingest import Fact, Ingest
+from ecdctr.etl.facts import Fact
+from ecdctr.etl.ingest import Ingest
 from ecdctr.lake.frames import local_frame
 from ecdctr.lake.tables import Lake
 

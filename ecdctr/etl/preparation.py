@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from ecdctr.etl.ingest import Day, Fact, Ingest, days_of
+from ecdctr.etl.facts import Day, Fact, days_of
+from ecdctr.etl.ingest import Ingest
 
 _DAY = dt.timedelta(days=1)
 

@@ -26,6 +26,7 @@ from pyspark.sql import functions as F
 
 from ecdctr.config import Config
 from ecdctr.etl import ingest, quality, source, vocabulary
+from ecdctr.etl.facts import Fact
 from ecdctr.etl.intake import read_intake, write_intake
 from ecdctr.etl.preparation import Note, Plan, make_plan
 from ecdctr.etl.samples import sample_columns, samples
@@ -229,9 +230,7 @@ class _Preparation:
         self.summary.days, self.summary.changed = len(plan.new), len(plan.changed)
         return self.finish(plan.since, plan.until)
 
-    def _plan(
-        self, found: dict[str, ingest.Ingest], known: dict[str, tuple[ingest.Fact, ...]], until: dt.date | None
-    ) -> Plan:
+    def _plan(self, found: dict[str, ingest.Ingest], known: dict[str, tuple[Fact, ...]], until: dt.date | None) -> Plan:
         dataset = self.config.dataset
         joined = frozenset(d for d in DOMAINS if getattr(dataset, ingest.SOURCE_KEYS[d]).clicks is not None)
         plan = make_plan(found, known, done=self.done, closed=self.closed, until=until, joined=joined)

@@ -3,11 +3,12 @@
 import datetime as dt
 from typing import Any, Literal
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
 from ecdctr.etl.encode import encode
+from ecdctr.etl.lane_keys import lane_keys
 from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
 from ecdctr.features.feature_set import FeatureSet
@@ -73,13 +74,5 @@ def _with_lane(rows: DataFrame, lanes: int, largest_day: int) -> DataFrame:
     """Deal each day's rows, in their order, to lanes; a lane's number leads its rows to a task of their own."""
     part = F.pmod(F.xxhash64("event_id", F.lit("part")), F.lit(1 + largest_day // ROWS_PER_SORT))
     order = Window.partitionBy("event_date", part).orderBy(ORDER, "event_id")
-    keys = F.array(*(F.lit(key) for key in _lane_keys(rows.sparkSession, lanes)))
+    keys = F.array(*(F.lit(key) for key in lane_keys(lanes)))
     return rows.withColumn(LANE, F.element_at(keys, ((F.row_number().over(order) - 1) % lanes + 1).cast("int")))
-
-
-def _lane_keys(spark: SparkSession, lanes: int) -> list[int]:
-    """For each lane a number that Spark's hash partitioning sends to the task of that place."""
-    task = F.pmod(F.hash(F.col("id").cast("int")), F.lit(lanes))
-    found = spark.range(64 * lanes).groupBy(task.alias("task")).agg(F.min("id").cast("int").alias("key")).collect()
-    keys = {row["task"]: row["key"] for row in found}
-    return [keys[lane] for lane in range(lanes)]

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
+from ecdctr.etl.delta_source import CHANGE, DeltaSource
+from ecdctr.etl.nanoseconds import read_parquet
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
@@ -69,7 +71,7 @@ def _unreadable_footer(path: str) -> str:
             pq.read_metadata(file)
         except (pa.ArrowException, OSError):
             return str(file)
-    return f"a file of {path}"
+    return path if Path(path).is_file() else f"a file of {path}"
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,27 @@ class Log:
 
     Attributes:
         frame: The domain's rows with the columns of its side tables, and `FILE`.
-        stamps: For each file of the log its size and time, or the version of the table.
+        stamps: For each file of the log what tells it from a changed one: its size and time, or for a file of a Delta
+            table, which never changes, the vector of rows that are deleted beside it.
+        delta: The table, where the log is one.
+        shape: Makes rows as `frame` has them of rows as they stand in the log.
     """
 
     frame: DataFrame
     stamps: dict[str, str]
+    delta: DeltaSource | None
+    shape: Callable[[DataFrame], DataFrame]
+
+    def rows_of(self, files: Collection[str]) -> DataFrame:
+        """The rows of some files; of a Delta table the others are not opened."""
+        if self.delta is not None:
+            return self.shape(_with_file(self.delta.rows(files)))
+        return self.frame.where(F.col(FILE).isin(sorted(files)))
+
+    def changes(self, after: int) -> DataFrame:
+        """The rows that a Delta table gained and lost since a version, `GIVEN` or `TAKEN` standing for the file."""
+        assert self.delta is not None
+        return self.shape(self.delta.changes(after).withColumnRenamed(CHANGE, FILE))
 
 
 def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
@@ -99,15 +117,30 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
     source: Source = getattr(dataset, key)
     where = f"dataset.{key}"
     log = read_files(spark, source.path, source.format, where)
-    stamps = _stamps(spark, log, source, where)
-    frame = log.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
-    frame = _derive(frame, source.derive, where)
-    for place, side in enumerate(source.side_tables):
-        frame = _join(spark, frame, side, f"{where}.side_tables.{place}")
-    if source.where is not None:
-        frame = _filter(frame, source.where, where)
+    delta = DeltaSource(spark, source.path) if source.format == "delta" else None
+    if delta is not None:
+        log = delta.rows()
+    stamps = _stamps(log, source, where) if delta is None else delta.files
+    sides = [
+        (side, _side_table(spark, side, f"{where}.side_tables.{place}"), f"{where}.side_tables.{place}")
+        for place, side in enumerate(source.side_tables)
+    ]
+
+    def shape(rows: DataFrame) -> DataFrame:
+        frame = _derive(rows, source.derive, where)
+        for side, table, place in sides:
+            frame = _join(frame, table, side, place)
+        return frame if source.where is None else _filter(frame, source.where, where)
+
+    frame = shape(_with_file(log))
+    for side, table, place in sides:
+        _refuse_doubles(table, side, place)
     require_columns(frame, columns_read(dataset, source), where)
-    return Log(frame, stamps)
+    return Log(frame, stamps, delta, shape)
+
+
+def _with_file(log: DataFrame) -> DataFrame:
+    return log.withColumn(FILE, log.metadataColumn("_metadata")["file_path"])
 
 
 def columns_read(dataset: DatasetConfig, source: Source) -> list[str]:
@@ -118,9 +151,9 @@ def columns_read(dataset: DatasetConfig, source: Source) -> list[str]:
     return [*sorted(wanted), *log_columns(dataset)]
 
 
-def _stamps(spark: SparkSession, log: DataFrame, source: Source, where: str) -> dict[str, str]:
+def _stamps(log: DataFrame, source: Source, where: str) -> dict[str, str]:
     """What tells a changed file of a log from one that is as it was."""
-    if source.format != "delta" and "://" not in source.path:
+    if "://" not in source.path:
         stamps = {}
         for file in log.inputFiles():
             status = Path(unquote(urlparse(file).path)).stat()
@@ -133,15 +166,7 @@ def _stamps(spark: SparkSession, log: DataFrame, source: Source, where: str) -> 
         F.concat_ws(":", meta["file_size"], meta["file_modification_time"].cast("double")).alias("stamp"),
     )
     with reading(where, source.path):
-        stamps = {row["file"]: row["stamp"] for row in facts.distinct().collect()}
-    if source.format == "delta":
-        table = f"delta.`{source.path if '://' in source.path else Path(source.path).absolute()}`"
-        (detail,) = spark.sql(f"DESCRIBE DETAIL {table}").collect()
-        if detail["minReaderVersion"] > 1:
-            # Rows of a file may be deleted beside it, by a vector that neither its name nor its time tells of.
-            (newest,) = spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").collect()
-            return {file: f"{stamp}:{newest['version']}" for file, stamp in stamps.items()}
-    return stamps
+        return {row["file"]: row["stamp"] for row in facts.distinct().collect()}
 
 
 def require_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:
@@ -188,19 +213,29 @@ def fingerprint(dataset: DatasetConfig) -> str | None:
 def id_text(log: DataFrame, name: str, where: str) -> Any:
     """An id as text, exactly; null where empty; the ids of an array with a separator between them.
 
+    Whole numbers of any width, decimals without a scale, text, bytes that are UTF-8 (others count as empty), booleans
+    and dates keep their value; floating-point numbers, times and structures may not, and are refused.
+
     Raises:
         InputError: The type is not one that ids keep their value in.
     """
-    kind, value = log.schema[name].dataType, column(name)
+    kind = log.schema[name].dataType
+    several = isinstance(kind, T.ArrayType)
     if isinstance(kind, T.ArrayType):
-        kind, value = kind.elementType, F.array_join(value.cast("array<string>"), SEPARATOR)
+        kind = kind.elementType
     whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
-    if not (whole or isinstance(kind, T.StringType | T.BooleanType | T.DateType)):
+    if not (whole or isinstance(kind, T.StringType | T.BinaryType | T.BooleanType | T.DateType)):
         raise InputError(
-            f"{where}: column {name!r} is {kind.simpleString()}, expected whole numbers or text for ids",
+            f"{where}: column {name!r} is {log.schema[name].dataType.simpleString()}, expected whole numbers or text for ids",
             hint="ids lose digits as floating-point numbers; write the column as bigint or string, or use it as a number",
         )
-    text = value.cast("string")
+
+    def as_text(value: Any) -> Any:
+        # Bytes that are no text would all turn into the same replacement character.
+        return F.try_validate_utf8(value.cast("string")) if isinstance(kind, T.BinaryType) else value.cast("string")
+
+    value = column(name)
+    text = F.array_join(F.transform(value, as_text), SEPARATOR) if several else as_text(value)
     return F.when(text != "", text)
 
 
@@ -229,7 +264,7 @@ def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFra
     reader = spark.read.option("header", True).option("escape", '"') if kind == "csv" else spark.read
     try:
         with reading(where, path):
-            return reader.format(kind).load(path)
+            return read_parquet(spark, path) if kind == "parquet" else reader.format(kind).load(path)
     except AnalysisException as error:
         raise InputError(
             f"{where}.path: nothing can be read from {path} as {kind}: {_first_line(error)}",
@@ -264,19 +299,16 @@ def _filter(frame: DataFrame, condition: str, where: str) -> DataFrame:
         ) from error
 
 
-def _join(spark: SparkSession, frame: DataFrame, side: SideTable, where: str) -> DataFrame:
+def _side_table(spark: SparkSession, side: SideTable, where: str) -> DataFrame:
+    """The key of a side table as `_key`, and its columns."""
     table = read_files(spark, side.path, side.format, where)
     require_columns(table, [side.key, *side.columns], where)
-    require_columns(frame, [side.key], f"{where}.key: the log")
-    clash = sorted(set(side.columns) & set(frame.columns))
-    if clash:
-        raise InputError(
-            f"{where}.columns: {', '.join(clash)} are columns of the log already",
-            hint="leave them out of the side table",
-        )
     # Keys meet as text: one side's integers are often the other side's CSV.
     key = column(side.key).cast("string")
-    table = table.select(key.alias("_key"), *(column(name) for name in side.columns)).where("_key IS NOT NULL")
+    return table.select(key.alias("_key"), *(column(name) for name in side.columns)).where("_key IS NOT NULL")
+
+
+def _refuse_doubles(table: DataFrame, side: SideTable, where: str) -> None:
     with reading(where, side.path):
         twice = table.groupBy("_key").count().where("count > 1").orderBy("_key").limit(KEYS_SHOWN).collect()
     if twice:
@@ -285,7 +317,17 @@ def _join(spark: SparkSession, frame: DataFrame, side: SideTable, where: str) ->
             f"{where}.path: {side.path} has several rows for one {side.key}, for example {keys}",
             hint="a side table has one row per key; remove the others",
         )
-    return frame.join(table, key == F.col("_key"), "left").drop("_key")
+
+
+def _join(frame: DataFrame, table: DataFrame, side: SideTable, where: str) -> DataFrame:
+    require_columns(frame, [side.key], f"{where}.key: the log")
+    clash = sorted(set(side.columns) & set(frame.columns))
+    if clash:
+        raise InputError(
+            f"{where}.columns: {', '.join(clash)} are columns of the log already",
+            hint="leave them out of the side table",
+        )
+    return frame.join(table, column(side.key).cast("string") == F.col("_key"), "left").drop("_key")
 
 
 def _first_line(error: Exception) -> str:

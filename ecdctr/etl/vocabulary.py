@@ -1,7 +1,7 @@
 """Which tokens have an embedding of their own, from which day on, and under which id.
 
-A token has earned its place on the first day on which its impressions so far, that day included, reach the vocabulary's
-minimum, and is admitted `late_window` days later: when that day is closed, so that no late row changes what was decided.
+A token has earned its place on the first day on which its impressions so far, that day included, or those of the vocabulary's
+window that ends with that day, reach the minimum, and is admitted `late_window` days later: when that day is closed, so that no late row changes what was decided.
 Each day of admission opens a block common to all buckets, and within it ids go by bucket and token: the same ids come
 out whether days are prepared one by one or all together, and no later day changes them.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
@@ -159,8 +159,11 @@ def _pair(place: int, text: Any) -> Any:
 
 
 def _counts(lake: Lake, vocabularies: list[_Open], since: dt.date, until: dt.date) -> DataFrame:
-    """Impressions by token and day: of all days, for the tokens that occur in the new ones and are not yet admitted."""
-    tokens = _tokens(lake, vocabularies, None, until)
+    """Impressions by token and day, as far back as they count, for tokens of the new days that are not yet admitted."""
+    windows = [vocabulary.rules.window for vocabulary in vocabularies]
+    longest = None if None in windows else max(window for window in windows if window is not None)
+    start = None if longest is None else since - dt.timedelta(days=longest - 1)
+    tokens = _tokens(lake, vocabularies, start, until)
     if lake.snapshot(TABLE).files:
         new = _tokens(lake, vocabularies, since, until).select("v", "token").distinct()
         tokens = tokens.join(
@@ -176,10 +179,19 @@ def _known(lake: Lake, vocabularies: list[_Open]) -> DataFrame:
 
 def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date, late_window: int) -> DataFrame:
     """One row per admitted token: v, token, first_seen, last_seen, count, admitted."""
-    days = Window.partitionBy("v", "token").orderBy("event_date")
     needed = F.element_at(F.array(*(F.lit(v.rules.min_count) for v in vocabularies)), F.col("v") + 1)
-    summed = counts.withColumns({"total": F.sum("count").over(days), "first_seen": F.first("event_date").over(days)})
-    return summed.where((F.col("total") >= needed) & (F.col("total") - F.col("count") < needed)).select(
+    token = Window.partitionBy("v", "token")
+    reached = F.col("total") >= needed
+    if all(v.rules.window is None for v in vocabularies):
+        summed = counts.withColumns(_so_far(token.orderBy("event_date")))
+        # Sums that only grow pass the minimum once.
+        earned = summed.where(reached & (F.col("total") - F.col("count") < needed))
+    else:
+        summed = counts.withColumn("day", F.unix_date("event_date"))
+        summed = summed.withColumns(_within_windows(token.orderBy("day"), vocabularies))
+        summed = summed.withColumn("first", F.min(F.when(reached, F.col("day"))).over(token))
+        earned = summed.where(F.col("day") == F.col("first"))
+    return earned.select(
         "v",
         "token",
         "first_seen",
@@ -188,6 +200,23 @@ def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date, late
         # A day before the new ones has its block already; a token that should have been in it comes into the first new one.
         F.date_add(F.greatest("event_date", F.lit(since)), late_window).alias("admitted"),
     )
+
+
+def _so_far(days: WindowSpec) -> dict[str, Any]:
+    return {"total": F.sum("count").over(days), "first_seen": F.first("event_date").over(days)}
+
+
+def _within_windows(days: WindowSpec, vocabularies: list[_Open]) -> dict[str, Any]:
+    """Impressions, and the first day, of the window that ends with each row's day, by each vocabulary's own length."""
+    of_window: dict[int | None, list[int]] = {}
+    for place, vocabulary in enumerate(vocabularies):
+        of_window.setdefault(vocabulary.rules.window, []).append(place)
+    parts: dict[str, list[Any]] = {"total": [], "first_seen": []}
+    for window, places in of_window.items():
+        frame = days if window is None else days.rangeBetween(1 - window, Window.currentRow)
+        for name, value in _so_far(frame).items():
+            parts[name].append(F.when(F.col("v").isin(places), value))
+    return {name: F.coalesce(*values) for name, values in parts.items()}
 
 
 def _placed(admitted: DataFrame, vocabularies: list[_Open]) -> DataFrame:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
 from ecdctr.report.comparison import ComparedArm, Comparison, Cost
-from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence
+from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence, tuning_sentence
 from ecdctr.report.wording import DASH, NAMES, count, duration, number, printable, signed, span
 from ecdctr.report.write import as_json, write_files
 
@@ -64,6 +64,9 @@ def _section(comparison: Comparison) -> Iterator[str]:
     yield ""
     if comparison.command:
         yield f"    {printable_command(comparison.command)}"
+        yield ""
+    if tuning_sentence(comparison):
+        yield tuning_sentence(comparison)
         yield ""
     yield f"**{headline(comparison)}**"
     yield ""

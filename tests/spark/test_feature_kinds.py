@@ -247,3 +247,31 @@ def test_no_sample_before_a_day_changes_with_what_comes_at_or_after_it(lakes, ki
     assert len(whole) > len(early)
     # A column that is the same for all rows would pass without telling anything.
     assert all(early[name].astype(str).nunique() > 1 for name in early)
+
+
+def test_tokens_are_admitted_by_their_impressions_within_a_window_day_by_day_or_at_once(planned, lakes, tmp_path):
+    raw, _ = lakes
+    rules = {"item_id": {"min_count": 3, "window": "2d"}, "user_id": {"min_count": 4, "window": "3d"}}
+    config = small_config(tmp_path, "window", {"vocabularies": rules}, {"features": []})
+    at_once, by_day = MemoryLake(planned, config, raw), MemoryLake(planned, config, raw)
+    vocabulary.grow(at_once, config, at_once.features, START, END)
+    for place in range((END - START).days):
+        day = START + dt.timedelta(days=place)
+        vocabulary.grow(by_day, config, by_day.features, day, day + dt.timedelta(days=1))
+    found, other = (lake.read("vocabulary").toPandas().sort_values(["field", "id"]) for lake in (at_once, by_day))
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), other.reset_index(drop=True))
+    both = pd.concat(raw.values())
+    both["day"] = both["ts"].dt.date
+    for field, column, count, window in (("item_id", "item", 3, 2), ("user_id", "user_id", 4, 3)):
+        expected = {}
+        for text, rows in both.groupby(both[column].astype(str)):
+            for place in range((END - START).days):
+                day = START + dt.timedelta(days=place)
+                inside = rows[(rows["day"] <= day) & (rows["day"] > day - dt.timedelta(days=window))]
+                if len(inside) >= count:
+                    expected[text] = (day, len(inside), inside["day"].min())
+                    break
+        rows = found[found["field"] == field]
+        known = zip(rows["admitted"], rows["count"], rows["first_seen"], strict=True)
+        assert dict(zip(rows["token"], known, strict=True)) == expected
+        assert len({day for day, _, _ in expected.values()}) > 1

@@ -2,8 +2,11 @@
 
 import datetime as dt
 import re
+from decimal import Decimal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
@@ -15,7 +18,7 @@ from ecdctr.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
 
-END = dt.date(2099, 1, 1)
+START, END = dt.date(2024, 1, 1), dt.date(2099, 1, 1)
 
 
 def refused(spark, config, domain="natural"):
@@ -197,3 +200,68 @@ def test_times_of_every_unit_on_a_clock_that_is_ahead(spark):
         if utc is not None:
             local = pd.Timestamp(utc) + pd.Timedelta(minutes=90)
             assert (row["hour"], row["weekday"]) == (local.hour, local.weekday()), (time, text)
+
+
+def typed_log(folder, **columns):
+    """A file of two rows whose columns have the types of the arrays given."""
+    moment = dt.datetime(2024, 1, 1, 5)
+    plain = {
+        "event_id": pa.array(["a", "b"]),
+        "user_id": pa.array([1, 2]),
+        "item": pa.array(["x", "y"]),
+        "ts": pa.array([moment, moment], pa.timestamp("us", "UTC")),
+        "click": pa.array([0, 1]),
+    }
+    folder.mkdir(exist_ok=True)
+    old_times = pa.types.is_timestamp((plain | columns)["ts"].type) and (plain | columns)["ts"].type.unit == "ns"
+    pq.write_table(pa.table(plain | columns), folder / "log.parquet", use_deprecated_int96_timestamps=old_times)
+    return {"path": str(folder / "log.parquet")}
+
+
+def test_columns_of_every_parquet_type_are_read_by_the_stated_rules(spark, make_config, tmp_path):
+    moment = dt.datetime(2024, 1, 1, 5)
+    tags = [{"name": "tags", "kind": "ids", "length": 2}]
+    good = typed_log(
+        tmp_path / "good",
+        user_id=pa.array([2**64 - 1, 2**53 + 1], pa.uint64()),
+        item=pa.array([b"\xc3\xa4", b"\xff\xfe"], pa.binary()),
+        ts=pa.array([moment, moment], pa.timestamp("ns")),
+        click=pa.array([Decimal("1.00"), Decimal("0.00")], pa.decimal128(5, 2)),
+        event_id=pa.array([Decimal(10**30), Decimal(-7)], pa.decimal128(38, 0)),
+        tags=pa.array([[b"p", None, b"q"], []], pa.list_(pa.binary())),
+        price=pa.array([Decimal("0.10"), None], pa.decimal128(9, 2)),
+    )
+    config = make_config(natural=good, features=[*tags, {"name": "price", "kind": "number"}])
+    found = ingest.look_through(spark, config.dataset, "natural")
+    assert found.bad == {("item (item) is missing", START): 1}
+    first, second = found.frame.orderBy("event_id", ascending=False).collect()
+    assert (first["event_id"], first["user_id"], first["item_id"], first["label"]) == (
+        str(10**30),
+        str(2**64 - 1),
+        "ä",
+        1,
+    )
+    assert (first["tags"], first["price"], first["event_time"]) == ("p\x1fq", 0.1, moment)
+    assert (second["event_id"], second["user_id"], second["item_id"], second["tags"]) == (
+        "-7",
+        str(2**53 + 1),
+        None,
+        None,
+    )
+    without_zone = typed_log(tmp_path / "ntz", ts=pa.array([moment, moment], pa.timestamp("us")))
+    config = make_config(natural=without_zone, features=[])
+    assert ingest.look_through(spark, config.dataset, "natural").rows == {START: 2}
+    refusals = {
+        "item": (pa.array([1.0, 2.0]), "'item' is double, expected whole numbers or text"),
+        "user_id": (
+            pa.array([Decimal("1.5"), Decimal(2)], pa.decimal128(5, 1)),
+            r"'user_id' is decimal\(5,1\), expected",
+        ),
+        "event_id": (pa.array([[[1]], [[2]]]), r"'event_id' is array<array<bigint>>, expected"),
+        "click": (pa.array([[0], [1]]), r"'click' is array<bigint>, expected a number"),
+        "ts": (pa.array([b"1", b"2"], pa.binary()), "'ts' is binary, which cannot be read as unit 'timestamp'"),
+    }
+    for name, (values, words) in refusals.items():
+        natural = typed_log(tmp_path / "bad", **{name: values})
+        with pytest.raises(InputError, match=words):
+            ingest.look_through(spark, make_config(natural=natural, features=[]).dataset, "natural")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
+from ecdctr.etl.lane_keys import spark_hash
 from ecdctr.etl.tokens import bucket, bucket_of_id, encoded, token
 from ecdctr.features.encoding import bucket_id, bucket_of_token
 from ecdctr.lake.frames import local_frame
@@ -44,3 +45,9 @@ def test_missing_unknown_and_crossed_tokens(spark):
         (None, None, None, 1),
         (None, "\x1fy", None, 1),
     ]
+
+
+def test_lane_keys_lead_to_the_tasks_that_they_name(spark):
+    numbers = [0, 1, 77, 2**31 - 1, -5]
+    frame = local_frame(spark, [(number,) for number in numbers], "n int")
+    assert [row["h"] for row in frame.select(F.hash("n").alias("h")).collect()] == [spark_hash(n) for n in numbers]

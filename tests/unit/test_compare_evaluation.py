@@ -191,7 +191,7 @@ def test_arms_are_walked_one_by_one_seed_after_seed_and_the_time_left_counts_onl
     monkeypatch.setattr(logging.getLogger("ecdctr"), "propagate", True)
     before = warehouse.config
     with caplog.at_level("INFO"):
-        compare_module._walk_all(warehouse, variants, (WALKED[0], UNTIL))
+        compare_module._walk_all(warehouse, variants, (WALKED[0], UNTIL), {})
     holdout = variants[1].holdout
     assert walked == [(seed, arm, holdout) for seed in (1, 2) for arm in ARMS]
     assert warehouse.config is before

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecdctr.etl.ingest import Fact, Ingest
+from ecdctr.etl.facts import Fact
+from ecdctr.etl.ingest import Ingest
 from ecdctr.etl.preparation import make_plan
 
 pytestmark = pytest.mark.unit

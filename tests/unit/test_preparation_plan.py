@@ -5,7 +5,8 @@ import datetime as dt
 
 import pytest
 
-from ecdctr.etl.ingest import Fact, Ingest
+from ecdctr.etl.facts import Fact
+from ecdctr.etl.ingest import Ingest
 from ecdctr.etl.preparation import Note, make_plan
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,8 @@ import datetime as dt
 import pytest
 
 from ecdctr.config.operations import QualityConfig
-from ecdctr.etl.ingest import Fact, Ingest
+from ecdctr.etl.facts import Fact
+from ecdctr.etl.ingest import Ingest
 from ecdctr.etl.quality import figures, judge, put_aside
 
 pytestmark = pytest.mark.unit
