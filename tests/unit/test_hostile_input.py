@@ -6,6 +6,7 @@ addresses of hooks in `test_hooks`.
 """
 
 import builtins
+import json
 import os
 import pickle
 import zipfile
@@ -21,7 +22,7 @@ from ecdctr.artifacts.files import digest_file, write_json
 from ecdctr.cli import app
 from ecdctr.config import load_config
 from ecdctr.exceptions import ConfigError
-from ecdctr.training.level import NETWORK, TABLES, load_version
+from ecdctr.training.versions import NETWORK, TABLES, load_version
 
 pytestmark = pytest.mark.unit
 
@@ -176,17 +177,17 @@ def test_a_model_file_with_a_pickle_inside_is_refused(tmp_path, nothing_runs, ki
 
 
 @pytest.mark.parametrize("kind", ["plain", "zip"])
-def test_a_checkpoint_with_a_pickle_inside_is_passed_over_even_if_its_digest_fits(tmp_path, nothing_runs, kind):
+def test_a_checkpoint_with_a_pickle_inside_is_refused_even_if_its_digest_fits(tmp_path, nothing_runs, kind):
     folder = CheckpointFolder(tmp_path, "task")
     folder.save(1, {"w": torch.ones(2)}, {"at": 1})
-    folder.save(2, {"w": torch.zeros(2)}, {"at": 2})
-    newest = tmp_path / "step-000000002"
-    _pickled(newest / TENSORS, kind)
-    marker = {"task": "task", "step": 2, "digest": digest_file(newest / TENSORS), "record": {"at": 2}}
-    write_json(newest / MARKER, marker)
-    step, tensors, record = folder.latest()
-    assert (step, record) == (1, {"at": 1})
-    assert tensors["w"].tolist() == [1.0, 1.0]
+    path = tmp_path / "step-000000001"
+    _pickled(path / TENSORS, kind)
+    assert folder.whole() == []
+    marker = json.loads((path / MARKER).read_text())
+    write_json(path / MARKER, marker | {"digests": {TENSORS: digest_file(path / TENSORS)}})
+    assert folder.whole() == [1]
+    with pytest.raises(SafetensorError):
+        folder.load(1)
 
 
 def _quoted(text: str) -> str:
