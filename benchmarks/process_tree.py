@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 INTERVAL = 0.3
+YOUNG = 0.5
+"""Seconds."""
 T = TypeVar("T")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -86,17 +88,20 @@ def _read(process: "subprocess.Popen[str]", usage: Usage) -> None:
 
 
 def _look(root: int, usage: Usage) -> None:
-    parents = {}
+    parents, now = {}, time.clock_gettime(time.CLOCK_BOOTTIME)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _quietly(entry / "stat", _stat)):
             parents[int(entry.name)] = fields
     tree, size = {root}, 0
     while len(tree) > size:
         size = len(tree)
-        tree |= {pid for pid, (parent, _, _) in parents.items() if parent in tree}
+        tree |= {pid for pid, (parent, _, _, _) in parents.items() if parent in tree}
     found = dict.fromkeys(usage.peak_mb, 0.0)
     for pid in tree & parents.keys():
-        _, name, usage.cpu[pid] = parents[pid]
+        _, name, usage.cpu[pid], begun = parents[pid]
+        # Between its birth and its program's start, a child shows the memory of its parent as its own.
+        if pid != root and now - begun < YOUNG:
+            continue
         memory = _quietly(Path(f"/proc/{pid}/smaps_rollup"), _pss) or 0.0
         kind = "driver" if pid == root else "jvm" if name == "java" else "workers"
         found[kind] += memory
@@ -112,10 +117,11 @@ def _quietly(file: Path, parse: Callable[[str], T]) -> T | None:
         return None
 
 
-def _stat(text: str) -> tuple[int, str, float]:
+def _stat(text: str) -> tuple[int, str, float, float]:
+    """Parent, name, processor seconds, and start in seconds since the machine's."""
     name, rest = text.split("(", 1)[1].rsplit(")", 1)
     parts = rest.split()
-    return int(parts[1]), name, (int(parts[11]) + int(parts[12])) / TICKS
+    return int(parts[1]), name, (int(parts[11]) + int(parts[12])) / TICKS, int(parts[19]) / TICKS
 
 
 def _pss(text: str) -> float:

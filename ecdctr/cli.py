@@ -431,20 +431,30 @@ def tables_vacuum(
 
 
 @tables.command("compact")
-def tables_compact(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False) -> None:
+def tables_compact(
+    config: ConfigPath = DEFAULT_CONFIG,
+    vocabulary: Annotated[
+        bool, typer.Option("--vocabulary", help="Drop expired tokens and deal ids anew; models must be trained anew.")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
     """Write the many small files of the ledger, predictions and other small tables together.
 
     Example: `ecdctr tables compact`
     """
 
     def action() -> dict[str, Any]:
-        from ecdctr.pipelines.maintain import compact_tables
+        from ecdctr.pipelines.maintain import compact_tables, renew_vocabulary
         from ecdctr.pipelines.workspace import workspace
 
         with workspace(_config(config, overrides)) as opened:
-            return compact_tables(opened)
+            return renew_vocabulary(opened) if vocabulary else compact_tables(opened)
 
-    _run("tables compact", as_json, action, lambda result: _table(result["tables"]))
+    def shown(result: dict[str, Any]) -> str:
+        return _lines(result) if vocabulary else _table(result["tables"])
+
+    _run("tables compact", as_json, action, shown)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

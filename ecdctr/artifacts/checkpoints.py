@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -113,8 +114,10 @@ class CheckpointFolder:
                 for name in sorted(marker["digests"])[rank::size]:
                     if digest_file(folder / name) != marker["digests"][name]:
                         raise ValueError(f"{name} differs from the recorded digest")
+                    with safe_open(folder / name, framework="pt"):  # its header alone is read
+                        pass
                 found.append(marker["step"])
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
                 logger.warning("checkpoint %s is damaged (%s); the one before is used", folder.name, error)
         return found
 

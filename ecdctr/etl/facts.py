@@ -165,10 +165,9 @@ def look_at_delta(
     before = max((int(fact.stamp.rpartition(":")[2]) for fact in of_table), default=None)
     if before == delta.version:
         return of_table, set()
-    followed = any(fact.file == CHANGES for fact in of_table)
     now = [replace(fact, stamp=f"{_without_version(fact.stamp)}:{delta.version}") for fact in of_table]
     same, fresh = unchanged(now, stamps)
-    only_added = not followed and len(same) == len(now)
+    only_added = len(same) == len(now)
     if before is not None and delta.has_feed and not only_added:
         try:
             changed = facts_of(typed(log.changes(before)), {GIVEN, TAKEN}, {})
@@ -179,12 +178,8 @@ def look_at_delta(
                 "%s: the change data feed from version %s on cannot be read, so files are compared: %s",
                 where, before + 1, reason,
             )  # fmt: skip
-    if followed:
-        # Single rows were followed, so what each file holds is not known any more.
-        same, fresh = [], set(stamps)
-    if not fresh:
-        return same, fresh
-    return same + facts_of(typed(log.rows_of(fresh)), fresh, stamps), fresh
+    # What is known of a file that is still there holds; single rows that were followed are in files that are not known.
+    return (same + facts_of(typed(log.rows_of(fresh)), fresh, stamps) if fresh else same), fresh
 
 
 def _without_version(stamp: str) -> str:

@@ -65,7 +65,7 @@ class Ingest:
         for fact in self.facts:
             if fact.reason is not None:
                 counts[fact.reason, fact.event_date] = counts.get((fact.reason, fact.event_date), 0) + fact.rows
-        return counts
+        return {key: count for key, count in counts.items() if count}
 
     def bad_in(self, since: dt.date | None, until: dt.date) -> int:
         """Bad rows of the days `[since, until)`, and those without a day."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from ecdctr.etl.facts import Day, Fact, days_of
 from ecdctr.etl.ingest import Ingest
+from ecdctr.lake.schema import DOMAINS
 
 _DAY = dt.timedelta(days=1)
 
@@ -24,6 +25,7 @@ class Note:
         plan: Digest of days and files, by which a preparation that goes on knows itself again.
         inputs: Fingerprint of the inputs, where they lie on a local file system.
         rest: Whether the logs have days from `until` on.
+        generation: Of the vocabulary: how often ids were dealt anew, from 1.
     """
 
     number: int
@@ -33,6 +35,7 @@ class Note:
     plan: str
     inputs: str | None
     rest: bool
+    generation: int = 1
 
     def to_json(self) -> str:
         """As JSON."""
@@ -71,6 +74,33 @@ class Plan:
         """SHA-256 of the days and of the files that they are read from."""
         files = sorted({(log.domain, fact.file, fact.stamp) for log in found for fact in log.facts})
         return hashlib.sha256(json.dumps([self.since, self.until, files], default=str).encode()).hexdigest()
+
+
+@dataclass
+class PrepareSummary:
+    """What a preparation did.
+
+    Attributes:
+        since: First day written; None where nothing was new.
+        until: The day after the last one that is prepared now.
+        days: New days.
+        changed: Days that were prepared before and written anew.
+        rows: Samples written, by domain.
+        quarantined: Rows put aside.
+        tokens: Tokens admitted to vocabularies.
+        versions: Version of each table now.
+        seconds: Time of each stage.
+    """
+
+    since: dt.date | None = None
+    until: dt.date | None = None
+    days: int = 0
+    changed: int = 0
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DOMAINS, 0))
+    quarantined: int = 0
+    tokens: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def make_plan(

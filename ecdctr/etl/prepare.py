@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -28,9 +27,10 @@ from ecdctr.config import Config
 from ecdctr.etl import ingest, quality, source, vocabulary
 from ecdctr.etl.facts import Fact
 from ecdctr.etl.intake import read_intake, write_intake
-from ecdctr.etl.preparation import Note, Plan, make_plan
+from ecdctr.etl.notes import LAST, generation_of, note_of
+from ecdctr.etl.preparation import Note, Plan, PrepareSummary, make_plan
 from ecdctr.etl.samples import sample_columns, samples
-from ecdctr.exceptions import ConfigError, InputError, TemporaryError
+from ecdctr.exceptions import ConfigError, InputError, NotReadyError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
 from ecdctr.hooks import NO_HOOKS, DayEvent, Hooks, QualityEvent, QuarantineEvent, TableEvent
 from ecdctr.lake.leases import exclusive
@@ -42,47 +42,7 @@ logger = logging.getLogger(__name__)
 APPLICATION = "prepare"
 MADE_WITH = "ecdctr.preparation"
 TABLES = (*(f"{d}_impressions" for d in DOMAINS), "quarantine", "vocabulary", *(f"{d}_samples" for d in DOMAINS))
-_LAST = "ad_samples"
 _DAY = dt.timedelta(days=1)
-
-
-@dataclass
-class PrepareSummary:
-    """What a preparation did.
-
-    Attributes:
-        since: First day written; None where nothing was new.
-        until: The day after the last one that is prepared now.
-        days: New days.
-        changed: Days that were prepared before and written anew.
-        rows: Samples written, by domain.
-        quarantined: Rows put aside.
-        tokens: Tokens admitted to vocabularies.
-        versions: Version of each table now.
-        seconds: Time of each stage.
-    """
-
-    since: dt.date | None = None
-    until: dt.date | None = None
-    days: int = 0
-    changed: int = 0
-    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DOMAINS, 0))
-    quarantined: int = 0
-    tokens: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-def note_of(lake: Lake, table: str) -> Note | None:
-    """What the last preparation that wrote a table left there."""
-    text = lake.note(table)
-    return None if text is None else Note.from_json(text)
-
-
-def prepared_until(lake: Lake, table: str = _LAST) -> dt.date | None:
-    """The day after the last one that a table was prepared for; by default of the table that is written last."""
-    note = note_of(lake, table)
-    return None if note is None else note.until
 
 
 def prepare(
@@ -113,6 +73,28 @@ def prepare(
         return run.all_stages(until)
 
 
+def compact_vocabulary(
+    spark: SparkSession | Callable[[], SparkSession], config: Config, hooks: Hooks = NO_HOOKS
+) -> PrepareSummary:
+    """Begin a new generation of the vocabulary: expired tokens are dropped, ids dealt anew, all samples encoded anew.
+
+    Models of earlier generations have other ids and do not count as published any more. A compaction that is broken
+    off is gone on with by the next preparation.
+
+    Returns:
+        What was written; `tokens` are those that were dropped.
+
+    Raises:
+        NotReadyError: There is no vocabulary, or a preparation was broken off.
+        ConfigError: The tables were prepared otherwise.
+    """
+    lake = Lake(spark, config.warehouse_dir)
+    with exclusive(lake.root, APPLICATION):
+        run = _Preparation(lake, config, hooks)
+        run.refuse_other_preparation()
+        return run.new_generation()
+
+
 class _Preparation:
     """One call of `prepare`."""
 
@@ -135,25 +117,25 @@ class _Preparation:
     @property
     def done(self) -> dt.date | None:
         """The day after the last one that all tables are prepared for."""
-        last = self.notes.get(_LAST)
+        last = self.notes.get(LAST)
         return None if last is None else last.until
 
     @property
     def closed(self) -> dt.date | None:
         """Days before this one do not change any more: the window has left them, or ids were given by them."""
-        marks = [note.closed for name in ("vocabulary", _LAST) if (note := self.notes.get(name)) and note.closed]
+        marks = [note.closed for name in ("vocabulary", LAST) if (note := self.notes.get(name)) and note.closed]
         return max(marks, default=None)
 
     @functools.cached_property
     def broken_off(self) -> Note | None:
         """The note of a preparation that was begun and not completed."""
         newest = max(self.notes.values(), key=lambda note: note.number, default=None)
-        completed = self.notes.get(_LAST)
+        completed = self.notes.get(LAST)
         return newest if newest and (completed is None or completed.number < newest.number) else None
 
     def is_done(self, until: dt.date | None) -> bool:
         """Whether the tables hold all that is asked for, by what their own logs say."""
-        last = self.notes.get(_LAST)
+        last = self.notes.get(LAST)
         if last is None or self.broken_off or self.inputs is None or last.inputs != self.inputs:
             return False
         return not last.rest or (until is not None and until <= last.until)
@@ -179,6 +161,8 @@ class _Preparation:
         tree = self.config.model_dump(mode="json", include={"dataset", "vocabularies", "lanes"})
         for name in ("description", "simulator"):
             tree["dataset"].pop(name)
+        for rules in tree["vocabularies"].values():
+            rules.pop("expire_after")
         for key in ("natural", "ads"):
             part = tree["dataset"][key]
             for place in (part, *part["side_tables"], part["clicks"] or {}):
@@ -230,6 +214,27 @@ class _Preparation:
         self.summary.days, self.summary.changed = len(plan.new), len(plan.changed)
         return self.finish(plan.since, plan.until)
 
+    def new_generation(self) -> PrepareSummary:
+        """Deal the vocabulary's ids anew and encode all days by them."""
+        last, known = self.notes.get(LAST), self.notes.get("vocabulary")
+        days = sorted({day for domain in DOMAINS for day in self._days(f"{domain}_impressions")}) if last else []
+        if last is None or known is None or self.broken_off or not days:
+            raise NotReadyError("the tables are not prepared as a whole", hint="run ecdctr prepare first")
+        self.number, generation = last.number + 1, known.generation + 1
+        note = dataclasses.replace(
+            last, number=self.number, since=days[0], plan=f"generation {generation}", generation=generation
+        )
+        self.note = note.to_json()
+        with self._timed("vocabulary"):
+            self.summary.tokens = vocabulary.renew(
+                self.lake, self.config, self.features, last.until, (APPLICATION, self.number), self.note
+            )
+        for domain in DOMAINS:
+            with self._timed(f"{domain}_samples"):
+                self._write_samples(domain, days[0], last.until)
+        logger.info("vocabulary generation %d; %s tokens dropped", generation, f"{self.summary.tokens:,}")
+        return self.finish(days[0], last.until)
+
     def _plan(self, found: dict[str, ingest.Ingest], known: dict[str, tuple[Fact, ...]], until: dt.date | None) -> Plan:
         dataset = self.config.dataset
         joined = frozenset(d for d in DOMAINS if getattr(dataset, ingest.SOURCE_KEYS[d]).clicks is not None)
@@ -266,7 +271,9 @@ class _Preparation:
         closed = plan.until - self.config.dataset.late_window * _DAY
         if self.closed is not None:
             closed = max(closed, self.closed)
-        note = Note(self.number, plan.since, plan.until, closed, digest, self.inputs, plan.rest)
+        note = Note(
+            self.number, plan.since, plan.until, closed, digest, self.inputs, plan.rest, generation_of(self.lake)
+        )
         self.note = note.to_json()
 
     def finish(self, since: dt.date | None, until: dt.date | None) -> PrepareSummary:
@@ -332,7 +339,7 @@ class _Preparation:
 
     def _grow_vocabulary(self, since: dt.date, until: dt.date) -> None:
         window = self.config.dataset.late_window * _DAY
-        last = self.notes.get(_LAST)
+        last = self.notes.get(LAST)
         counted = since if last is None or last.closed is None else last.closed
         self.summary.tokens = vocabulary.grow(
             self.lake, self.config, self.features, counted, until - window, (APPLICATION, self.number), self.note

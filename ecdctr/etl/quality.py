@@ -86,6 +86,8 @@ def figures(found: Ingest) -> dict[dt.date, dict[tuple[str, str], float]]:
     unlabelled = {day for day, of_day in nulls.items() if of_day.get("label")}
     out = {}
     for day, count in rows.items():
+        if count <= 0:
+            continue
         out[day] = {("volume", ""): float(count)} | {
             ("null_rate", name): nulls[day].get(name, 0) / count for name in columns
         }

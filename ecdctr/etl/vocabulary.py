@@ -131,6 +131,47 @@ def grow(
         placed.unpersist()
 
 
+def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn: Txn, note: str) -> int:
+    """Deal all ids anew, without the tokens that have expired, in one commit; gives the number of dropped tokens.
+
+    What is known of a token stays, its day of admission included, so that each day's samples know what they knew. A
+    dropped token is admitted again on the first later day that it is seen, if all its impressions count or suffice.
+
+    Args:
+        lake: Tables of all days before `until`.
+        config: The configuration.
+        features: The sample contract.
+        until: The day after the last prepared one, from which days without a token are counted back.
+        txn: Makes a repetition harmless.
+        note: Kept with the commit.
+    """
+    vocabularies = open_vocabularies(config)
+    places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
+    old = lake.read(TABLE).withColumn("v", places[F.col("field")])
+    limits = {place: v.rules.expire_after for place, v in enumerate(vocabularies) if v.rules.expire_after is not None}
+    kept = old
+    if limits:
+        start = until - dt.timedelta(days=max(limits.values()))
+        seen = _tokens(lake, vocabularies, start, until).groupBy("v", "token").agg(F.max("event_date").alias("seen"))
+        first = F.coalesce(
+            *(F.when(F.col("v") == place, F.lit(until - dt.timedelta(days=days))) for place, days in limits.items())
+        )
+        kept = old.join(seen, ["v", "token"], "left").where(first.isNull() | (F.col("seen") >= first))
+        kept = kept.withColumn("last_seen", F.greatest("last_seen", "seen")).drop("seen")
+    placed = _placed(kept.drop("field", "id"), vocabularies).persist()
+    try:
+        blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
+        starts = _starts(
+            HighWaterMarks({}, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
+        )
+        before = lake.snapshot(TABLE).rows
+        rows = _with_ids(lake.spark, placed, starts, vocabularies)
+        lake.replace_all(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"), txn, note)
+        return before - sum(int(row["n"]) for row in blocks)
+    finally:
+        placed.unpersist()
+
+
 def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until: dt.date) -> DataFrame:
     """One row per impression and token: v (place of the vocabulary), token, event_date."""
     frames = []

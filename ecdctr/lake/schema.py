@@ -122,7 +122,7 @@ _TABLES = (
     ),
     TableSpec(
         name="vocabulary",
-        comment="tokens with an embedding of their own; rows are only ever added",
+        comment="tokens with an embedding of their own; within a generation, rows are only ever added",
         columns=(
             Column("field", "string", "the vocabulary, shared by all features that name it"),
             Column("token", "string", "the value as text"),

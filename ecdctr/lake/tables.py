@@ -180,9 +180,9 @@ class Lake:
         condition = f"event_date >= DATE'{since}' AND event_date < DATE'{until}'"
         return self._write(name, frame, "overwrite", txn, note, {"replaceWhere": condition})
 
-    def replace_all(self, name: str, frame: DataFrame) -> int:
+    def replace_all(self, name: str, frame: DataFrame, txn: Txn | None = None, note: str | None = None) -> int:
         """Replace all rows of a table in one commit; gives the version that holds the new ones."""
-        return self._write(name, frame, "overwrite", None, None, {})
+        return self._write(name, frame, "overwrite", txn, note, {})
 
     def append(self, name: str, frame: DataFrame, txn: Txn | None = None, note: str | None = None) -> int:
         """Append rows in one commit; the table is created first where it is not there.

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+from ecdctr.etl.prepare import compact_vocabulary
 from ecdctr.exceptions import AlreadyDone
 from ecdctr.lake.leases import exclusive, leased
 from ecdctr.lake.maintenance import COMPACTED, compact, live_models, pins_of, plan_sweeps, sweep
@@ -47,6 +48,15 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
             }
             for plan in plans
         ],
+    }  # fmt: skip
+
+
+def renew_vocabulary(workspace: Workspace) -> dict[str, Any]:
+    """Begin a new generation of the vocabulary and encode all samples by it; see `compact_vocabulary`."""
+    summary = compact_vocabulary(lambda: workspace.spark, workspace.config, workspace.hooks)
+    workspace.forget_pins()
+    return {
+        "generation": workspace.generation(), "dropped": summary.tokens, "rows": summary.rows, "seconds": summary.seconds,
     }  # fmt: skip
 
 

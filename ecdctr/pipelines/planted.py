@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ecdctr.datasets.planted import Recipe, plant
 from ecdctr.pipelines.planted_walk import Walked, planted_config, walk_planted
-from ecdctr.report.wording import NAMES, count, signed
+from ecdctr.report.wording import NAMES, count, scaled, signed
 
 HEAD = """# Planted truth
 
@@ -17,7 +17,7 @@ In logs of real users nobody knows what transfer should bring. In these small wo
 users like some categories and not the others, and a world's recipe says what natural content and ads have in common
 (`ecdctr/datasets/planted.py`). The arms are those of [compare.md](compare.md), trained by the levels' own code over files of
 a few thousand rows, in one process. Intervals are the project's paired bootstrap over users ([metrics.md](metrics.md)); differences
-are in points (hundredths), of log loss in hundredths of a nat, means over the seeds. An interval speaks of other users, not of
+are in points (hundredths), of log loss in nats, means over the seeds. An interval speaks of other users, not of
 other seeds: where CPM sees too few rows to be trained, as in the first world, two seeds of one arm differ by several points,
 and in one of two worlds tried there the control with shuffled embeddings came out above `ecdctr_no_tpm`. It is judged in
 the world whose long memory it destroys.
@@ -184,7 +184,7 @@ def _section(trial: Trial, walked: Walked, seeds: int) -> Iterator[str]:
     for claim in trial.claims:
         found = claim.difference(walked)
         value, low, high = (signed(claim.metric, found[name]) for name in ("difference", "low", "high"))
-        margin = f" ({100 * claim.margin:g})" if claim.margin else ""
+        margin = f" ({scaled(claim.metric, claim.margin)})" if claim.margin else ""
         rows = "returning users" if claim.returning else "all"
         yield (
             f"| `{claim.arm}` | `{claim.baseline}` | {rows} | {NAMES[claim.metric]} | {value} | {low} … {high} "

@@ -44,7 +44,7 @@ class Publisher:
         published = [
             entry
             for entry in self.workspace.ledger.versions(level=level, arm=arm)
-            if entry.config_digest == config.model_digest(level) and entry.seed == config.seed
+            if entry.config_digest == self.workspace.model_digest(level) and entry.seed == config.seed
         ]
         waiting = [t.entry for t in self.waiting if (t.entry.level, t.entry.arm) == (level, arm)]
         return sorted([*published, *waiting], key=lambda entry: entry.date)
@@ -60,9 +60,10 @@ class Publisher:
         """Take a trained version in; it is published by the next `flush`."""
         config = self.workspace.config
         tables = {files.table: files.version for files in task.train}
+        record = record | {"vocabulary_generation": self.workspace.generation()}
         entry = LedgerEntry(
             version=task.version, level=task.level, arm=task.arm, date=date, window_from=window[0], window_until=window[1],
-            parents=tuple(parents), tables=tables, config_digest=config.model_digest(task.level), code_version=__version__,
+            parents=tuple(parents), tables=tables, config_digest=self.workspace.model_digest(task.level), code_version=__version__,
             feature_fingerprint=self.workspace.features.fingerprint(), seed=config.seed, ranks=config.ranks,
             artifact=task.folder.name, digest=record["digest"], metrics_json=json.dumps(record, sort_keys=True),
         )  # fmt: skip

@@ -1,6 +1,8 @@
 """What every job works with: the tables, the ledger, the store, and ranks that stay warm between levels."""
 
 import datetime as dt
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -14,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
+from ecdctr.etl.notes import generation_of
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
-from ecdctr.exceptions import AlreadyDone, NotReadyError
+from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError
 from ecdctr.features.feature_set import FeatureSet, feature_set
 from ecdctr.hooks import FailureEvent, Hook, Hooks
 from ecdctr.lake.leases import Lease
-from ecdctr.lake.ledger import Ledger
+from ecdctr.lake.ledger import Ledger, LedgerEntry
 from ecdctr.lake.session import spark_session
 from ecdctr.lake.tables import Lake, PinnedFiles
 from ecdctr.pipelines.progress import ProgressView
@@ -46,6 +49,7 @@ class Workspace:
         self._ranks: RankSession | None = None
         self._pins: dict[str, PinnedFiles] = {}
         self._marks: HighWaterMarks | None = None
+        self._generation: int | None = None
         self.startup: dict[str, float] = {}
         self.progress = ProgressView()
 
@@ -91,15 +95,43 @@ class Workspace:
     def pinned(self, table: str) -> PinnedFiles:
         """The exact files of the newest version of a samples table, pinned for the length of the command."""
         if table not in self._pins:
+            # Rows with ids of two generations must never meet in one model.
+            self._generation = generation_of(self.lake, table)
             self._pins[table] = self.lake.pin(table)
             self.lease.pin(table, self._pins[table].version)
         return self._pins[table]
+
+    def generation(self) -> int:
+        """The generation of the vocabulary that the pinned samples go by."""
+        if self._generation is None:
+            self._generation = generation_of(self.lake)
+        return self._generation
+
+    def model_digest(self, level: str) -> str:
+        """SHA-256 over all that decides a model of a level, the generation of its ids included."""
+        digest, generation = self.config.model_digest(level), self.generation()
+        return digest if generation == 1 else hashlib.sha256(f"{digest} {generation}".encode()).hexdigest()
+
+    def refuse_other_generation(self, entry: LedgerEntry) -> None:
+        """Refuse a model whose ids mean other tokens than those of the tables by now.
+
+        Raises:
+            InputError: The vocabulary was dealt anew since the model was trained.
+        """
+        trained = json.loads(entry.metrics_json).get("vocabulary_generation", 1)
+        if trained != self.generation():
+            raise InputError(
+                f"{entry.version} was trained on vocabulary generation {trained}; the tables are of generation "
+                f"{self.generation()}, in which ids mean other tokens",
+                hint="train it anew, or choose a version of this generation (ecdctr models list)",
+            )
 
     def forget_pins(self) -> None:
         """Look at the tables anew; called after they were written."""
         self._pins.clear()
         self.lease.release()
         self._marks = None
+        self._generation = None
 
     def first_day(self, table: str) -> dt.date:
         """The first day that a samples table has rows of."""

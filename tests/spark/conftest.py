@@ -12,7 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ecdctr.config import Config
-from ecdctr.etl.prepare import PrepareSummary, prepare
+from ecdctr.etl.preparation import PrepareSummary
+from ecdctr.etl.prepare import prepare
 from ecdctr.lake.tables import Lake
 
 START = dt.date(2024, 1, 1)

@@ -10,7 +10,8 @@ import pytest
 from ecdctr.etl import ingest
 from ecdctr.etl import prepare as preparation
 from ecdctr.etl.intake import read_intake
-from ecdctr.etl.prepare import prepare, prepared_until
+from ecdctr.etl.notes import prepared_until
+from ecdctr.etl.prepare import prepare
 from ecdctr.lake.tables import Lake
 
 pytestmark = pytest.mark.spark

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.etl import prepare as preparation
-from ecdctr.etl.prepare import prepare, prepared_until
+from ecdctr.etl.notes import prepared_until
+from ecdctr.etl.prepare import prepare
 from ecdctr.etl.vocabulary import high_water_marks
 from ecdctr.exceptions import ConfigError
 from ecdctr.features.encoding import bucket_of_token

@@ -79,6 +79,7 @@ class Warehouse:
             versions=lambda level, arm: [e for e in self.entries if (e.level, e.arm) == (level, arm)]
         )
         self.lake = SimpleNamespace(pin=self.pin)
+        self.model_digest = config.model_digest
 
     @staticmethod
     def entry(config, arm: str, day: dt.date) -> LedgerEntry:

@@ -6,7 +6,6 @@ addresses of hooks in `test_hooks`.
 """
 
 import builtins
-import json
 import os
 import pickle
 import zipfile
@@ -177,17 +176,18 @@ def test_a_model_file_with_a_pickle_inside_is_refused(tmp_path, nothing_runs, ki
 
 
 @pytest.mark.parametrize("kind", ["plain", "zip"])
-def test_a_checkpoint_with_a_pickle_inside_is_refused_even_if_its_digest_fits(tmp_path, nothing_runs, kind):
+def test_a_checkpoint_with_a_pickle_inside_is_passed_over_even_if_its_digest_fits(tmp_path, nothing_runs, kind):
     folder = CheckpointFolder(tmp_path, "task")
     folder.save(1, {"w": torch.ones(2)}, {"at": 1})
-    path = tmp_path / "step-000000001"
-    _pickled(path / TENSORS, kind)
-    assert folder.whole() == []
-    marker = json.loads((path / MARKER).read_text())
-    write_json(path / MARKER, marker | {"digests": {TENSORS: digest_file(path / TENSORS)}})
+    folder.save(2, {"w": torch.zeros(2)}, {"at": 2})
+    newest = tmp_path / "step-000000002"
+    _pickled(newest / TENSORS, kind)
+    marker = {"task": "task", "step": 2, "digests": {TENSORS: digest_file(newest / TENSORS)}, "record": {"at": 2}}
+    write_json(newest / MARKER, marker)
     assert folder.whole() == [1]
-    with pytest.raises(SafetensorError):
-        folder.load(1)
+    tensors, _, record = folder.load(1)
+    assert record == {"at": 1}
+    assert tensors["w"].tolist() == [1.0, 1.0]
 
 
 def _quoted(text: str) -> str:

@@ -1,10 +1,12 @@
 """Where the truth is planted, the arms must find it: differences beyond their intervals, and none where nothing is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ecdctr.datasets.planted import Recipe, plant
-from ecdctr.pipelines.planted import TRIALS, Claim, Trial
+from ecdctr.pipelines.planted import HEAD, TRIALS, Claim, Trial
 
 pytestmark = pytest.mark.unit
 
@@ -68,3 +70,12 @@ def test_liked_categories_are_clicked_more_often_in_both_domains_by_the_same_use
 def test_a_claim_is_judged_by_its_whole_interval(expected, metric, interval, holds):
     claim = Claim("a", "b", expected, 0.02, metric=metric)
     assert claim.holds({"low": interval[0], "high": interval[1]}) == holds
+
+
+def test_the_page_tells_every_claim_and_each_as_seen():
+    page = (Path(__file__).parents[2] / "docs" / "planted.md").read_text()
+    assert page.startswith(HEAD)
+    told = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(told) == sum(len(trial.claims) for trial in TRIALS)
+    assert all(line.endswith("| yes |") for line in told)
+    assert all(f"## {trial.name.capitalize()}" in page and trial.about in page for trial in TRIALS)
