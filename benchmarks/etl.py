@@ -73,10 +73,11 @@ def _arguments() -> argparse.Namespace:
 def _measure(command: list[str], rows: int) -> dict[str, Any]:
     usage = watch(command, LIMIT, {"PYTHONPATH": str(ROOT)})
     ready, done = usage.lines.index("ready"), len(usage.lines) - 1
-    (begin, before), (end, after) = usage.marks[ready], usage.marks[done]
+    (begin, before, other), (end, after, others) = usage.marks[ready], usage.marks[done]
     return {
         "seconds": end - begin,
         "cpu_seconds": after - before,
+        "other_cpu_seconds": max(0.0, others - other - (after - before)),
         "events_per_second": rows / (end - begin),
         "peak_mb": usage.peak_mb,
         "stages": json.loads(usage.lines[done])["seconds"],

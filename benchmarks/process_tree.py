@@ -26,14 +26,15 @@ class Usage:
             JVMs and of further Python processes (`workers`). Pages that processes share count once (PSS).
         cpu: User and system seconds by process id, as last seen.
         lines: What the first process has printed.
-        marks: For each line, when it came, in seconds of wall and processor time of the tree.
+        marks: For each line, when it came, in seconds of wall, of processor time of the tree, and of that of the whole
+            machine.
         lock: Held by whoever looks.
     """
 
     peak_mb: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("tree", "driver", "jvm", "workers"), 0.0))
     cpu: dict[int, float] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
-    marks: list[tuple[float, float]] = field(default_factory=list)
+    marks: list[tuple[float, float, float]] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
 
 
@@ -84,7 +85,7 @@ def _read(process: "subprocess.Popen[str]", usage: Usage) -> None:
         with usage.lock:
             _look(process.pid, usage)
             usage.lines.append(line.strip())
-            usage.marks.append((came, sum(usage.cpu.values())))
+            usage.marks.append((came, sum(usage.cpu.values()), _machine()))
 
 
 def _look(root: int, usage: Usage) -> None:
@@ -108,6 +109,13 @@ def _look(root: int, usage: Usage) -> None:
         found["tree"] += memory
     for kind, memory in found.items():
         usage.peak_mb[kind] = max(usage.peak_mb[kind], memory)
+
+
+def _machine() -> float:
+    user, nice, system, _, _, irq, soft, stolen, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + irq + soft + stolen) / TICKS
 
 
 def _quietly(file: Path, parse: Callable[[str], T]) -> T | None:

@@ -31,6 +31,7 @@ ArmName = Literal[
     "ecdctr_shuffled_embeddings",
     "ecdctr_gate",
     "ecdctr_history_dropout",
+    "ecdctr_retrained",
     "finetune",
     "target_only",
     "target_only_wide",

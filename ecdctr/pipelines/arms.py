@@ -37,11 +37,13 @@ class Twin:
         name: Of these CPM versions.
         embedding_dim: Length of every field's vector.
         history: How historical embeddings are read; None: not at all.
+        every: Days between two of these versions.
     """
 
     name: str
     embedding_dim: int
     history: Reading | None
+    every: int
 
     def options(self, config: Config) -> dict[str, Any]:
         """Options of the model, as `ecdctr.models.registry.build` takes them."""
@@ -71,6 +73,7 @@ class Arm:
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
         gate: Whether a learned gate scales the historical vectors.
         history_dropout: Share of rows that train without them.
+        cpm_every: Days between two CPM versions, on each of which the ad model replays its window.
         widening: Factor of `model.embedding_dim`.
         policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
         frozen: What of a CPM version the ad model reads and never changes: its `features` (the vectors of user and item),
@@ -90,6 +93,7 @@ class Arm:
     shuffled: bool = False
     gate: bool | None = None
     history_dropout: float | None = None
+    cpm_every: int | None = None
     widening: int = 1
     policy: FineTuning | None = None
     frozen: Literal["features", "tower"] | None = None
@@ -134,7 +138,9 @@ class Arm:
             parts += [f"dropout_{reading.dropout:g}"] if reading.dropout != usual.dropout else []
         dim = config.model.embedding_dim * self.widening
         parts += [f"dim_{dim}"] if self.widening != 1 else []
-        return Twin("-".join(parts), dim, reading if self.history else None)
+        every = self.cpm_every or config.levels.cpm.every
+        parts += [f"every_{every}d"] if every != config.levels.cpm.every else []
+        return Twin("-".join(parts), dim, reading if self.history else None, every)
 
 
 def _clicks_by_domain(config: Config) -> dict[str, str]:
@@ -194,6 +200,10 @@ ARMS = {
         Arm(
             "ecdctr_history_dropout", pretrained=True, history=True, history_dropout=0.2,
             title="E-CDCTR, a fifth of the rows trained without historical embeddings",
+        ),
+        Arm(
+            "ecdctr_retrained", pretrained=True, history=True, cpm_every=1,
+            title="E-CDCTR, CPM and the ad model trained anew on their whole windows each day",
         ),
         Arm(
             "finetune", pretrained=True, history=False, batch_norm="keep", policy="full",

@@ -162,7 +162,7 @@ def _evaluate(opened: Workspace, variants: dict[int, Config], window: Window, ch
         for variant in own.values():
             with opened.using(variant.model_copy(update={"arms": [arm]})):
                 versions = versions_of_walk(opened, window)
-                costs.append(cost(opened, versions, *window))
+                costs.append(cost(opened, ARMS[arm], versions, *window))
                 seconds.append(train_seconds(versions))
         arms[arm] = {
             "title": ARMS[arm].title,

@@ -93,7 +93,7 @@ class _Steps:
             for snapshot in snapshot_dates(date, tpm.every, tpm.snapshots, self._done("tpm", BASE), self.first_day):
                 self._timed("tpm", partial(self.levels.tpm, snapshot))
         for twin in twins(self.arms, self.config):
-            if is_due(date, self.config.levels.cpm.every, self._done("cpm", twin.name)):
+            if is_due(date, twin.every, self._done("cpm", twin.name)):
                 self._timed("cpm", partial(self.levels.cpm, date, twin))
         for arm in self.arms:
             if date not in self._done("actr", arm.name):

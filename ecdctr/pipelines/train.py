@@ -48,10 +48,9 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
         dates = _snapshots_due(workspace, publisher, date) if only_due else [date] if missing(BASE) else []
         made += [levels.tpm(snapshot) for snapshot in dates]
     elif level == "cpm":
-        every = workspace.config.levels.cpm.every
         for twin in twins(arms, workspace.config):
             done = [entry.date for entry in publisher.versions("cpm", twin.name)]
-            if is_due(date, every, done) if only_due else date not in done:
+            if is_due(date, twin.every, done) if only_due else date not in done:
                 made.append(levels.cpm(date, twin))
     elif level == "actr":
         days = {str(file.event_date) for file in workspace.pinned("ad_samples").files}

@@ -65,6 +65,12 @@ def test_an_arm_that_asks_for_what_is_configured_shares_the_usual_cpm():
     assert twin("ecdctr_latest_snapshot", "transfer.snapshot_lookup=latest").name == "history"
 
 
+def test_training_anew_each_day_is_a_cpm_of_its_own_unless_that_is_its_clock():
+    usual, daily = twin("ecdctr"), twin("ecdctr_retrained")
+    assert (daily.name, daily.every, usual.every) == ("history-every_1d", 1, config().levels.cpm.every)
+    assert twin("ecdctr_retrained", "levels.cpm.every=1d") == twin("ecdctr", "levels.cpm.every=1d")
+
+
 def test_gate_and_dropout_reach_the_model_and_are_configured_for_all_arms_with_history():
     options = {name: twin(name).options(config()) for name in ("ecdctr", "ecdctr_gate", "ecdctr_history_dropout")}
     told = {name: (found["history_gate"], found["history_dropout"]) for name, found in options.items()}

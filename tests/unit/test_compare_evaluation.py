@@ -79,6 +79,7 @@ class Warehouse:
             versions=lambda level, arm: [e for e in self.entries if (e.level, e.arm) == (level, arm)]
         )
         self.lake = SimpleNamespace(pin=self.pin)
+        self.model_digest = lambda level: self.config.model_digest(level)
 
     @staticmethod
     def entry(config, arm: str, day: dt.date) -> LedgerEntry:

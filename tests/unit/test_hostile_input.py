@@ -21,7 +21,7 @@ from ecdctr.artifacts.files import digest_file, write_json
 from ecdctr.cli import app
 from ecdctr.config import load_config
 from ecdctr.exceptions import ConfigError
-from ecdctr.training.level import NETWORK, TABLES, load_version
+from ecdctr.training.versions import NETWORK, TABLES, load_version
 
 pytestmark = pytest.mark.unit
 
