@@ -199,10 +199,10 @@ def predicted(found: dict[str, Any], constants: Constants, link_gbit: float) -> 
         "## Predicted",
         "",
         f"The same model, b = {base.batch:,}, a core and {link_gbit:g} Gbit/s for each rank (given, not measured here), and the fitted "
-        "constants; what a network adds to the time of a small exchange is not in them.",
+        "constants; what a network adds to the time of a small exchange, and that it grows with N, is not in them.",
         "",
-        "| ids | ranks | tables | GB of tables on a rank | MB sent per step and rank | ms per step | samples/s | MB/s of Parquet per rank | minutes of initial values |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| ids | ranks | tables | GB of tables on a rank | MB sent per step and rank | ms per step | samples/s | hours for 1e+10 rows | MB/s of Parquet per rank | minutes of initial values |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for ids in VOCABULARIES:
         for ranks in CLUSTERS:
@@ -212,7 +212,7 @@ def predicted(found: dict[str, Any], constants: Constants, link_gbit: float) -> 
                 sent = sum(bytes_per_step(work, ranks, exchange).values())
                 lines.append(
                     f"| {ids:.0e} | {ranks} | {exchange} | {memory(work, ranks, exchange) / 1e9:,.2f} | {sent / 1e6:,.2f} | "
-                    f"{1e3 * seconds:,.1f} | {ranks * work.batch / seconds:,.0f} | "
+                    f"{1e3 * seconds:,.1f} | {ranks * work.batch / seconds:,.0f} | {1e10 * seconds / (ranks * work.batch) / 3600:,.2f} | "
                     f"{work.batch / seconds * found['read']['bytes_per_row'] / 1e6:.2f} | {constants.init * drawn(work, ranks, exchange) / 60:,.1f} |"
                 )
     return "\n".join(lines)
