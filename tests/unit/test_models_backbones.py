@@ -36,7 +36,8 @@ D, ROW_COUNT = 4, 6
 
 def make(name: str, **options):
     base = {"embedding_dim": D}
-    base |= {} if name in ("mmoe", "ple") else {"hidden_units": [8, 6]}
+    base |= {"natural_clicks": "clicked", "ad_clicks": "seen"} if name == "minet" else {}
+    base |= {} if name in ("mmoe", "ple", "minet") else {"hidden_units": [8, 6]}
     base |= {"history_dim": 3} if name in FULL else {}
     base |= {} if name in WITHOUT_ATTENTION else {"attention_hidden_units": [8]}
     return build(name, features=FEATURES, rows=ROWS, seed=5, **base | options)
