@@ -45,6 +45,21 @@ END_SECONDS = 15.0
 ENDED = "has ended without an answer, killed or out of memory"
 
 
+def parts_of_start(spark_tasks: float, whole: float, of_rank: dict[str, float]) -> dict[str, float]:
+    """Seconds of each part of the start of a session; they sum up to the whole, and none is negative.
+
+    Clocks of two machines, or the wall clock and that of a process's birth, may be seconds apart. So only durations that one
+    clock measured are compared: what neither Spark nor the rank accounts for is the starting of the process.
+
+    Args:
+        spark_tasks: Until the ranks' processes were asked for, on the driver's clock.
+        whole: Until all ranks had answered, on the driver's clock.
+        of_rank: Parts of the slowest rank's start from its process's birth, on its own clock.
+    """
+    rest = whole - spark_tasks - sum(of_rank.values())
+    return {"spark_tasks": max(0.0, spark_tasks + min(0.0, rest)), "process_start": max(0.0, rest), **of_rank}
+
+
 class RankSession:
     """Rank processes that wait for tasks, and the driver's side of talking to them.
 
@@ -127,12 +142,7 @@ class RankSession:
             self._abort()
             raise
         slowest = max(ready, key=lambda rank: sum(ready[rank]["seconds"].values()))
-        self.startup = {
-            "spark_tasks": self._launched_at - began,
-            "process_start": ready[slowest]["started"] - self._launched_at,
-            **ready[slowest]["seconds"],
-        }
-        self.startup["waiting"] = time.time() - began - sum(self.startup.values())
+        self.startup = parts_of_start(self._launched_at - began, time.time() - began, ready[slowest]["seconds"])
         logger.info("%d ranks ready after %.1f s", self.ranks, time.time() - began)
 
     def call(self, name: str, payload: dict[str, Any], on_progress: OnProgress | None = None) -> list[dict[str, Any]]:

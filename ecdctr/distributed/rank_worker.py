@@ -48,22 +48,21 @@ def serve(folder: str, threads: int, stall_seconds: int) -> None:
         threads: Threads that torch may use.
         stall_seconds: After so long without a sign of the driver the process ends itself.
     """
-    entered = time.time()
+    age = _age()
     mailbox = Mailbox(Path(folder))
     rank = int(os.environ["HOROVOD_RANK"])
     _write_to_log(mailbox.log_of(rank))
     watch = _Watch(mailbox, rank, stall_seconds)
     watch.start()
     try:
-        _serve(mailbox, rank, threads, watch, entered)
+        _serve(mailbox, rank, threads, watch, age)
     except BaseException as error:
         logger.exception("rank %d ends", rank)
         mailbox.write(ready_name(rank), {"error": describe(error)})
     _leave()
 
 
-def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", entered: float) -> None:
-    started = psutil.Process().create_time()
+def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", age: float) -> None:
     since = time.perf_counter()
     import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
     import torch
@@ -77,12 +76,12 @@ def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", entered: 
     collective.barrier()
     reduced = time.perf_counter()
     seconds = {
-        "rank_imports": entered - started,
+        "rank_imports": age,
         "torch_import": imported - since,
         "rendezvous": joined - imported,
         "first_all_reduce": reduced - joined,
     }
-    mailbox.write(ready_name(rank), {"started": started, "seconds": seconds})
+    mailbox.write(ready_name(rank), {"seconds": seconds})
     number = 1
     while (message := _next_task(mailbox, number)) is not None:
         reply = _answer(message, collective, watch)
@@ -91,6 +90,12 @@ def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", entered: 
             # Leaving breaks the exchange in which other ranks may wait for this one.
             _leave()
         number += 1
+
+
+def _age() -> float:
+    """Seconds since this process began, by the clock that counts from the machine's start: psutil knows that start to the second only."""
+    born = psutil.Process().create_time() - psutil.boot_time()
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - born)
 
 
 def _answer(message: dict[str, Any], collective: "Collective", watch: "_Watch") -> dict[str, Any]:

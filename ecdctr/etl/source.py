@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 
 from ecdctr.config.dataset import DatasetConfig, SideTable, Source
 from ecdctr.etl.delta_source import CHANGE, DeltaSource
+from ecdctr.etl.nanoseconds import read_parquet
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
@@ -70,7 +71,7 @@ def _unreadable_footer(path: str) -> str:
             pq.read_metadata(file)
         except (pa.ArrowException, OSError):
             return str(file)
-    return f"a file of {path}"
+    return path if Path(path).is_file() else f"a file of {path}"
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFra
     reader = spark.read.option("header", True).option("escape", '"') if kind == "csv" else spark.read
     try:
         with reading(where, path):
-            return reader.format(kind).load(path)
+            return read_parquet(spark, path) if kind == "parquet" else reader.format(kind).load(path)
     except AnalysisException as error:
         raise InputError(
             f"{where}.path: nothing can be read from {path} as {kind}: {_first_line(error)}",

@@ -45,6 +45,8 @@ def _reader(folder: str, entity: str):  # type: ignore[no-untyped-def]
         for batch in batches:
             ids = batch["id"].to_numpy()
             ids = ids[present[ids]]
+            if not len(ids):  # a list column of no rows has no type that Arrow could read from it
+                continue
             yield pd.DataFrame({"entity": entity, "id": ids, "vector": list(vectors[ids])})
 
     return read

@@ -87,7 +87,9 @@ def write_small_logs(folder: Path, days: int, change: Change) -> dict[str, pd.Da
         if domain == "ad":
             frame = frame[frame["ts"].dt.day != START.day + 1].reset_index(drop=True)
         frames[domain] = change(domain, frame)
-        frames[domain].to_parquet(folder / "raw" / f"{file}.parquet", coerce_timestamps="us", index=False)
+        # The natural log as pandas writes it: times in nanoseconds, which Spark alone does not read.
+        unit = None if domain == "natural" else "us"
+        frames[domain].to_parquet(folder / "raw" / f"{file}.parquet", coerce_timestamps=unit, index=False)
     return frames
 
 

@@ -6,6 +6,7 @@ import torch
 from ecdctr.distributed.failures import ExchangeError, describe, revive, worst
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.inline_session import InlineSession
+from ecdctr.distributed.launch import parts_of_start
 from ecdctr.distributed.mailbox import Mailbox, Pulse
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.spark_slots import check_spark
@@ -146,3 +147,13 @@ def test_spark_that_cannot_hold_ranks_is_refused(options, ranks, match):
 def test_spark_that_can_hold_ranks_passes(master):
     options = {"spark.master": master, "spark.task.maxFailures": "1"}
     check_spark(lambda name, default: options.get(name, default), 2)
+
+
+@pytest.mark.parametrize(
+    ("whole", "tasks", "process"),
+    [(9.0, 2.0, 3.0), (5.5, 1.5, 0.0), (3.0, 0.0, 0.0)],
+    ids=["the rest is the process's start", "born before it was noted", "clocks that differ widely"],
+)
+def test_no_part_of_the_start_is_negative(whole, tasks, process):
+    of_rank = {"rank_imports": 1.0, "rendezvous": 3.0}
+    assert parts_of_start(2.0, whole, of_rank) == {"spark_tasks": tasks, "process_start": process, **of_rank}
