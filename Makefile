@@ -19,10 +19,10 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all notebooks results docs bench-peers bench-etl clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench-peers bench-etl bench-scale clean
 
 help:  ## list the targets
-	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
 setup:  ## prerequisites, .venv, Horovod's wheel, Delta's jars; instant when nothing changed
 	python=$$(bootstrap/prerequisites.sh) && exec $$python -m bootstrap
@@ -51,6 +51,9 @@ test: check  ## check, then every test and notebook but the long campaigns
 test-all: check  ## every test, long campaigns included
 	$(PYTEST) --nbmake-timeout=300 notebooks tests
 
+airflow-test:  ## the Airflow DAG in a real Airflow, in an environment of its own in the user's cache
+	examples/airflow/run_tests.sh
+
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
@@ -76,6 +79,10 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(BIN)/python -m benchmarks.runner" --out "$(BENCH_OUT)" $(BENCH_MORE)
 	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" > docs/.performance.md
 	mv docs/.performance.md docs/performance.md
+
+bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale > docs/.scale.md
+	mv docs/.scale.md docs/scale.md
 
 BENCH_EVENTS ?= 1e5 1e6 1e7
 BENCH_ETL_OUT ?= runs/etl.json

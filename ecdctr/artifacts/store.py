@@ -4,8 +4,9 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, new_folder, write_json
@@ -14,6 +15,19 @@ from ecdctr.exceptions import IntegrityError
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What the maker of a version has recorded, without a look at its other files.
+
+    Raises:
+        IntegrityError: No manifest that can be read.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["record"]
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"version {folder.name} has no readable {MANIFEST}: {error}") from error
+    return record
 
 
 class ArtifactStore:
@@ -31,17 +45,21 @@ class ArtifactStore:
         return self.root / version
 
     @contextlib.contextmanager
-    def publish(self, version: str, record: dict[str, Any]) -> Iterator[Path]:
+    def publish(
+        self, version: str, record: dict[str, Any], known: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Path]:
         """Yield a folder to fill; it becomes the version when the block ends well.
 
         Args:
             version: The version's name.
             record: What the manifest keeps beside the digests; may be filled until the block ends.
+            known: Digests of files that were written elsewhere and only move in; they are not read again.
         """
         with new_folder(self.path(version)) as folder:
             yield folder
             files = {
-                str(file.relative_to(folder)): digest_file(file) for file in sorted(folder.rglob("*")) if file.is_file()
+                name: known.get(name) or digest_file(folder / name)
+                for name in (str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file())
             }
             write_json(folder / MANIFEST, {"files": files, "record": record})
 

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,15 +24,29 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+def _parse(text: str) -> Any:
+    """The one way from text to values, for files and for ``--set``.
+
+    Raises:
+        YAMLError: No YAML, a tag, a key given twice, or nesting too deep to be meant.
+    """
+    try:
+        return _UniqueKeyLoader(text).get_single_data()
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = _UniqueKeyLoader(path.read_text(encoding="utf-8")).get_single_data()
+        tree = _parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}", hint="mend the file at the place named") from error
     if tree is None:
@@ -64,7 +78,7 @@ def _expand(value: Any, where: str) -> Any:
         text = os.environ.get(name) or _VARIABLE_DEFAULTS.get(name)
         if text is None:
             raise ConfigError(
-                f"{where}: the environment has no variable {name}", hint=f"set {name} or write the path out"
+                f"{_shown(where)}: the environment has no variable {name}", hint=f"set {name} or write the path out"
             )
         return text
 
@@ -75,7 +89,12 @@ def _apply_set(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {assignment!r}: expected key.path=value", hint="for example --set ranks=1")
-    value: Any = yaml.safe_load(text) if text else None
+    try:
+        value: Any = _parse(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"--set {key}: not valid YAML: {error}", hint="quote it, for example --set 'a.b=[1, 2]'"
+        ) from error
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return _merge(tree, dict(value))
@@ -135,7 +154,7 @@ def _validate(tree: dict[str, Any], origin: str) -> Config:
 
 def _describe(item: Any) -> str:
     location = [str(part) for part in item["loc"]]
-    where = ".".join(location) or "(top level)"
+    where = ".".join(map(_shown, location)) or "(top level)"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], sorted(_keys_at(location[:-1])), n=1, cutoff=0.5)
         return f"unknown key {where}" + (f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else "")
@@ -148,6 +167,11 @@ def _describe(item: Any) -> str:
         else f", found {item['input']!r}"
     )
     return f"{where}: {message}{shown}"
+
+
+def _shown(text: str) -> str:
+    """A key of a file as it may be sent to a terminal."""
+    return text if text.isprintable() else repr(text)
 
 
 def _keys_at(location: Sequence[str]) -> set[str]:

@@ -4,15 +4,17 @@ import datetime as dt
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.durations import Days
 from ecdctr.config.features import VocabularyConfig
+from ecdctr.config.joint import MiNetConfig, MMoEConfig, PLEConfig, STARConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
 from ecdctr.config.settings import Settings
+from ecdctr.config.training import ActrTrainingConfig, TrainingConfig
 
 ArmName = Literal[
     "ecdctr",
@@ -20,12 +22,16 @@ ArmName = Literal[
     "ecdctr_no_cpm",
     "ecdctr_bn_keep",
     "ecdctr_bn_statistics",
+    "ecdctr_bn_cold",
     "ecdctr_snapshots_1",
     "ecdctr_snapshots_2",
     "ecdctr_pool_mean",
     "ecdctr_pool_concat",
     "ecdctr_latest_snapshot",
     "ecdctr_shuffled_embeddings",
+    "ecdctr_gate",
+    "ecdctr_history_dropout",
+    "ecdctr_retrained",
     "finetune",
     "target_only",
     "target_only_wide",
@@ -39,6 +45,7 @@ ArmName = Literal[
     "mmoe",
     "ple",
     "star",
+    "minet",
 ]
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
@@ -48,12 +55,18 @@ FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft",
 
 _SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "maintenance", "quality", "hooks"}
 
+# Where tables lie changes no bit of them.
+_TABLES = {"training": {"tables"}}
+_NOTHING_FOLLOWS_FROM: dict[str, Any] = dict.fromkeys(_SURROUNDINGS, True) | {
+    "levels": dict.fromkeys(("tpm", "cpm", "actr"), _TABLES), "joint": _TABLES,
+}  # fmt: skip
+
 # By level, what of the configuration only the levels after it read: arms and trials that agree up to a level share it.
 _READ_LATER: dict[str, list[tuple[str, ...]]] = {
     "tpm": [("holdout",), ("joint",), ("levels", "actr"), ("levels", "cpm"), ("model",), ("transfer",)],
     "cpm": [
-        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "prior_shift"), ("transfer", "policy"),
-        ("transfer", "autoft"),
+        ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "batch_norm_warmup"),
+        ("transfer", "batch_norm_warmup_batches"), ("transfer", "prior_shift"), ("transfer", "policy"), ("transfer", "autoft"),
     ],
     "actr": [],
 }  # fmt: skip
@@ -80,32 +93,6 @@ class SparkConfig(Settings):
     """Tasks of a shuffle before adaptive execution merges them."""
     options: dict[str, str] = Field(default_factory=dict)
     """Further Spark settings, as for `spark-submit --conf`."""
-
-
-class OptimizerConfig(Settings):
-    """Adam for the network, row-wise Adagrad for the embedding tables."""
-
-    dense_learning_rate: float = Field(default=1e-3, gt=0)
-    """Of Adam."""
-    sparse_learning_rate: float = Field(default=2e-2, gt=0)
-    """Of row-wise Adagrad."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled, on the network's weights only."""
-    clip_norm: float | None = Field(default=None, gt=0)
-    """Largest norm of the network's gradient."""
-
-
-class TrainingConfig(OptimizerConfig):
-    """How one level is trained."""
-
-    batch_size: int = Field(default=1024, ge=1)
-    """Rows of a step over all ranks together."""
-    epochs: int = Field(default=1, ge=1)
-    """A second one over-fits sparse ids."""
-    shuffle: bool = True
-    """False: rows in the order of their days."""
-    checkpoint_steps: int = Field(default=500, ge=1)
-    """Steps between two checkpoints within a level."""
 
 
 class TpmConfig(Settings):
@@ -145,7 +132,7 @@ class ActrConfig(Settings):
     """Always one day."""
     window: Days = 30
     """Days of ads that are replayed when a new CPM version appears."""
-    training: TrainingConfig = TrainingConfig(batch_size=256)
+    training: ActrTrainingConfig = ActrTrainingConfig()
 
     @model_validator(mode="after")
     def _daily(self) -> "ActrConfig":
@@ -223,8 +210,9 @@ class AutoftConfig(Settings):
     """Of the Gumbel-softmax at the first step."""
     temperature_end: float = Field(default=0.1, gt=0)
     """Of the Gumbel-softmax once it is annealed."""
-    temperature_steps: int = Field(default=1000, ge=1)
-    """Training steps, counted on through the days, over which the temperature falls."""
+    temperature_steps: int | None = Field(default=None, ge=1)
+    """Training steps, counted on through the days, over which the temperature falls; none: those of the replay that
+    starts from CPM."""
     cost: float = Field(default=0.0, ge=0)
     """Nats by which a row's loss grows with the mean probability of the tuned way."""
     random_share: float = Field(default=0.5, ge=0, le=1)
@@ -244,6 +232,11 @@ class TransferConfig(Settings):
 
     batch_norm: BatchNormStart = "full"
     """Copied as it is; new running statistics; new statistics and a new affine part."""
+    batch_norm_warmup: bool = True
+    """Whether A-CTR's running statistics, where they begin anew, begin as the mean over some of its own training rows;
+    else as mean 0 and variance 1, which the first days' few steps do not forget. Of every arm alike."""
+    batch_norm_warmup_batches: int = Field(default=16, ge=1)
+    """How many batches of `levels.actr.training.batch_size` rows."""
     policy: FineTuning = "full"
     """How A-CTR learns from CPM's parameters: all of them; the output layer alone; or, row by row, the fields, the layers,
     or both, that a policy sends the tuned way (AutoFT). `autoft_random` is the control, which tosses coins."""
@@ -255,6 +248,10 @@ class TransferConfig(Settings):
     snapshot_pooling: PoolingMode = "attention"
     """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
     the id, or all one after the other."""
+    history_gate: bool = False
+    """Whether CPM and A-CTR scale each row's historical vectors by a learned gate."""
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of rows that CPM and A-CTR train without their historical vectors."""
 
 
 class HoldoutConfig(Settings):
@@ -272,45 +269,6 @@ class HoldoutConfig(Settings):
         return self
 
 
-class MMoEConfig(Settings):
-    """Arm `mmoe`."""
-
-    experts: int = Field(default=4, ge=1)
-    """Experts that both domains share."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class PLEConfig(Settings):
-    """Arm `ple`."""
-
-    extraction_layers: int = Field(default=2, ge=1)
-    """Layers of experts; one is the paper's CGC."""
-    specific_experts: int = Field(default=2, ge=1)
-    """Experts of each domain, in each layer."""
-    shared_experts: int = Field(default=2, ge=1)
-    """Experts of both domains, in each layer."""
-    expert_units: list[int] = Field(default=[128], min_length=1)
-    """Layers of each expert."""
-    tower_units: list[int] = Field(default=[64])
-    """Hidden layers of each domain's tower."""
-    batch_norm: bool = True
-    """In experts and towers."""
-
-
-class STARConfig(Settings):
-    """Arm `star`."""
-
-    hidden_units: list[int] = Field(default=[128, 64])
-    """Of the star network."""
-    auxiliary_units: list[int] = Field(default=[32])
-    """Of the auxiliary network."""
-
-
 class JointConfig(Settings):
     """Arms that train one model on the rows of both domains; embeddings, attention and dropout are those of `model`."""
 
@@ -319,6 +277,7 @@ class JointConfig(Settings):
     mmoe: MMoEConfig = MMoEConfig()
     ple: PLEConfig = PLEConfig()
     star: STARConfig = STARConfig()
+    minet: MiNetConfig = MiNetConfig()
     training: TrainingConfig = TrainingConfig()
 
 
@@ -375,11 +334,13 @@ class Config(Settings):
 
     def digest(self) -> str:
         """SHA-256 over all that decides a report: everything but where Spark runs and where files are put."""
-        return _digest(self.model_dump(mode="json", exclude=_SURROUNDINGS))
+        return _digest(self.model_dump(mode="json", exclude=_NOTHING_FOLLOWS_FROM))
 
     def model_digest(self, level: str = "actr") -> str:
         """SHA-256 over all that decides a model of a level: what only later levels read does not count."""
-        tree = self.model_dump(mode="json", exclude=_SURROUNDINGS | {"name", "arms", "walk_days"})
+        tree = self.model_dump(
+            mode="json", exclude=_NOTHING_FOLLOWS_FROM | dict.fromkeys(("name", "arms", "walk_days"), True)
+        )
         for section, *key in _READ_LATER[level]:
             del (tree[section] if key else tree)[key[0] if key else section]
         return _digest(tree)

@@ -17,7 +17,8 @@ class Batch:
     Attributes:
         ids: `(B, F)` int64, columns in the order of `FeatureSet.id_fields`.
         numbers: `(B, N)` float32, columns in the order of `FeatureSet.number_fields`.
-        sequences: `(B, T)` int64 for each sequence, most recent first, 0-padded at the end.
+        sequences: `(B, T)` int64 for each sequence, most recent first, 0-padded at the end; T is that of the longest one
+            in the batch.
         label: `(B,)` float32, 0 or 1.
         weight: `(B,)` float32, what a row counts in the loss.
         day: `(B,)` int64, days since 1970-01-01.

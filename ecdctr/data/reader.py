@@ -7,7 +7,7 @@ group, so a reader that starts at step t gives what an unbroken one gives from t
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -171,7 +171,7 @@ def _join(parts: list[Rows], features: FeatureSet, names: bool) -> Batch:
     return Batch(
         ids=joined([part.ids for part in parts]),
         numbers=joined([part.numbers for part in parts]),
-        sequences={name: joined([part.sequences[name] for part in parts]) for name in features.sequence_fields},
+        sequences=_sequences([part.sequences for part in parts], features),
         label=joined([part.label for part in parts]),
         weight=joined([part.weight for part in parts]),
         day=joined([part.day for part in parts]),
@@ -179,6 +179,27 @@ def _join(parts: list[Rows], features: FeatureSet, names: bool) -> Batch:
         event_id=listed([part.event_id for part in parts]),
         user=listed([part.user for part in parts]),
     )
+
+
+def _sequences(parts: Sequence[Mapping[str, Array]], features: FeatureSet) -> dict[str, torch.Tensor]:
+    """Sequences `(B, T)`, each list with its attributes cut where the longest of them ends in these rows."""
+    cut: dict[str, torch.Tensor] = {}
+    for name in features.list_fields:
+        columns = [name, *features.attributes(name)]
+        length = max(_length(part[column]) for part in parts for column in columns)
+        for column in columns:
+            # A copy: a batch must not keep its row group alive.
+            cut[column] = torch.from_numpy(np.concatenate([part[column][:, :length] for part in parts]))
+    return {name: cut[name] for name in features.sequence_fields}
+
+
+def _length(sequence: Array) -> int:
+    """Places `(B, T)` up to the last one that is no padding in some row; at least one."""
+    rows, length = sequence.shape
+    # From the end, since one long row is enough.
+    while length > 1 and rows and not sequence[:, length - 1].any():
+        length -= 1
+    return length if rows else 1
 
 
 def _no_rows(features: FeatureSet, names: bool) -> Rows:

@@ -6,7 +6,7 @@ Every rank must call the same operations in the same order. A decision that one 
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -68,6 +68,9 @@ class Collective(Protocol):
             The rows received, those of rank 0 first, and how many came from each rank.
         """
 
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+        """Start an `all_to_all`; what is returned waits for its result. Other operations may come between."""
+
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """Replace a tensor by the one of rank `root`, in place."""
 
@@ -99,6 +102,15 @@ class DerivedOperations(ABC):
     @abstractmethod
     def all_gather(self, tensor: Tensor) -> Tensor:
         """See `Collective.all_gather`."""
+
+    @abstractmethod
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """See `Collective.all_to_all`."""
+
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+        """See `Collective.begin_all_to_all`; here nothing is left to wait for."""
+        done = self.all_to_all(tensor, splits)
+        return lambda: done
 
     def all_reduce_many_(self, tensors: Sequence[Tensor], op: Reduction = "sum") -> None:
         """See `Collective.all_reduce_many_`."""

@@ -1,7 +1,7 @@
 """The collective over Horovod: ranks are processes, on one machine or many, and Gloo carries the bytes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 import torch
@@ -84,13 +84,23 @@ class HorovodCollective(DerivedOperations):
 
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """See `Collective.all_to_all`."""
+        return self.begin_all_to_all(tensor, splits)()
+
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+        """See `Collective.begin_all_to_all`."""
         check_splits(tensor.shape[0], splits, self.size)
         counts = torch.tensor(list(splits), dtype=torch.int32)
         with self._named_failure("all-to-all"):
-            received, received_splits = self._hvd.alltoall(
+            handle = self._hvd.alltoall_async(
                 tensor.detach().contiguous(), splits=counts, name=_name("exchange", tensor[:0])
             )
-        return received, received_splits.tolist()
+
+        def wait() -> tuple[Tensor, list[int]]:
+            with self._named_failure("all-to-all"):
+                received, received_splits = self._hvd.synchronize(handle)
+            return received, received_splits.tolist()
+
+        return wait
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """See `Collective.broadcast_`."""

@@ -1,6 +1,6 @@
 """One process alone: every exchange is the identity."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +34,11 @@ class SingleProcess:
         """A copy of the rows, all from this rank."""
         check_splits(tensor.shape[0], splits, 1)
         return tensor.detach().clone(), list(splits)
+
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+        """A copy of the rows, all from this rank."""
+        done = self.all_to_all(tensor, splits)
+        return lambda: done
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """The tensor itself."""

@@ -153,6 +153,55 @@ def removals(path: Path) -> dict[str, float]:
     return found
 
 
+@dataclass(frozen=True)
+class Commit:
+    """What one commit of a table did.
+
+    Attributes:
+        version: The version that it made.
+        time: When, in UTC; None where the writer did not say.
+        operation: What the writer calls it, such as WRITE.
+        rows_added: Rows of the files that it added.
+        files_added: How many files it added.
+        files_removed: How many files it took out.
+    """
+
+    version: int
+    time: dt.datetime | None
+    operation: str
+    rows_added: int
+    files_added: int
+    files_removed: int
+
+
+def commits(path: Path) -> list[Commit]:
+    """Every commit of a table, as far as the log reaches back, oldest first.
+
+    Raises:
+        NotReadyError: No table lies there.
+    """
+    if newest_version(path) is None:
+        raise NotReadyError(f"no Delta table at {path}", hint="run the job that writes it first")
+    found = []
+    for name in sorted(name for name in _names(path / "_delta_log") if _COMMIT.fullmatch(name)):
+        lines = (path / "_delta_log" / name).read_text(encoding="utf-8").splitlines()
+        actions = [json.loads(line) for line in lines if line.strip()]
+        info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+        added = [json.loads(action["add"].get("stats") or "{}") for action in actions if "add" in action]
+        stamp = info.get("timestamp")
+        found.append(
+            Commit(
+                version=int(name.split(".")[0]),
+                time=None if stamp is None else dt.datetime.fromtimestamp(stamp / 1000, dt.UTC),
+                operation=info.get("operation", ""),
+                rows_added=sum(stats.get("numRecords", 0) for stats in added),
+                files_added=len(added),
+                files_removed=sum("remove" in action for action in actions),
+            )
+        )
+    return found
+
+
 def _names(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()] if folder.is_dir() else []
 

@@ -34,6 +34,8 @@ class AutoInt(FullModel):
         dropout: In the MLP.
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
+        history_gate: Whether a learned gate scales historical vectors.
+        history_dropout: Share of rows that train without a historical vector.
     """
 
     def __init__(
@@ -53,10 +55,13 @@ class AutoInt(FullModel):
         dropout: float = 0.0,
         snapshot_pooling: PoolingMode = "attention",
         history_count: int = 1,
+        history_gate: bool = False,
+        history_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
             attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
+            history_gate=history_gate, history_dropout=history_dropout,
         )  # fmt: skip
         numbers = len(features.number_fields)
         self.number_fields = NumberFields(numbers, embedding_dim)

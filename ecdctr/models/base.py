@@ -40,6 +40,10 @@ class CTRModel(nn.Module):
         vectors = tables.lookup([fields, *histories], training=self.training and torch.is_grad_enabled())
         return vectors[0], dict(zip(batch.sequences, vectors[1:], strict=True))
 
+    def twin_tables(self) -> list[EmbeddingTables]:
+        """Further tables with the same vocabularies, which a forward pass reads and no step changes."""
+        return []
+
     def attach(self, reducer: Reducer) -> None:
         """Let normalisation see the global batch."""
         for module in self.modules():

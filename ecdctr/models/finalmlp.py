@@ -33,6 +33,8 @@ class FinalMLP(FullModel):
         dropout: In the streams.
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
+        history_gate: Whether a learned gate scales historical vectors.
+        history_dropout: Share of rows that train without a historical vector.
 
     Raises:
         ConfigError: The last hidden layer cannot be shared evenly by the heads.
@@ -54,10 +56,13 @@ class FinalMLP(FullModel):
         dropout: float = 0.0,
         snapshot_pooling: PoolingMode = "attention",
         history_count: int = 1,
+        history_gate: bool = False,
+        history_dropout: float = 0.0,
     ) -> None:
         super().__init__(
             features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
             attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
+            history_gate=history_gate, history_dropout=history_dropout,
         )  # fmt: skip
         self.selectors = (features.id_fields.index(features.user_field), features.id_fields.index(features.item_field))
         self.gates = nn.ModuleList(MLP(embedding_dim, gate_hidden_units, out=self.width) for _ in self.selectors)

@@ -12,6 +12,7 @@ from ecdctr.features import FeatureSet
 from ecdctr.features.encoding import PADDING
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.field_gate import FieldGate
 from ecdctr.nn.sequence_pooling import mean_of_clicks
 from ecdctr.nn.snapshot_pooling import SnapshotPooling
 
@@ -46,6 +47,8 @@ class FullModel(CTRModel):
         attention_hidden_units: Of the attention's scoring network; None: the mean of the clicks instead of attention.
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
+        history_gate: Whether a learned gate scales each row's historical vectors, from taking them whole at the start.
+        history_dropout: Share of rows that train with the vector of the unknown in place of their history.
         first_order: Whether each id has a further weight of its own beside its vector.
 
     Attributes:
@@ -63,6 +66,8 @@ class FullModel(CTRModel):
         attention_hidden_units: Sequence[int] | None,
         snapshot_pooling: PoolingMode,
         history_count: int = 1,
+        history_gate: bool = False,
+        history_dropout: float = 0.0,
         first_order: bool = False,
     ) -> None:
         super().__init__(features, rows, embedding_dim + first_order, seed)
@@ -74,15 +79,18 @@ class FullModel(CTRModel):
                     self.attentions[name] = TargetAttention(embedding_dim, attention_hidden_units)
         self.pooling = nn.ModuleDict()
         self.projection = nn.ModuleDict()
+        self.history_gates = nn.ModuleDict()
         if history_dim is not None:
             for entity in ENTITIES:
-                pooling = SnapshotPooling(history_dim, snapshot_pooling, history_count)
+                pooling = SnapshotPooling(history_dim, snapshot_pooling, history_count, history_dropout)
                 projection = nn.Linear(pooling.width, embedding_dim, bias=False)
                 # Begins as the historical vector itself; of several snapshots side by side, as their mean.
                 parts = pooling.width // history_dim
                 with torch.no_grad():
                     projection.weight.copy_(torch.eye(embedding_dim, history_dim).repeat(1, parts) / parts)
                 self.pooling[entity], self.projection[entity] = pooling, projection
+                if history_gate:
+                    self.history_gates[entity] = FieldGate(embedding_dim)
         self._makes_inputs = tuple(name for name, _ in self.named_children())
         self.reroute: Callable[[Inputs], Inputs] | None = None
         self.fields = len(features.id_fields) + len(features.list_fields) + len(self.pooling)
@@ -110,7 +118,8 @@ class FullModel(CTRModel):
                 return own, []
             return own | {vocabulary_of[other] for other in self._compared(field)}, [f"attentions.{field}"]
         entity = field.removeprefix("history.")
-        return set(), [f"pooling.{entity}", f"projection.{entity}"]
+        gate = [f"history_gates.{entity}"] if entity in self.history_gates else []
+        return set(), [f"pooling.{entity}", f"projection.{entity}", *gate]
 
     def layers(self) -> dict[str, nn.Module]:
         """What turns inputs into the logit, layer by layer, in the order of the backbone's attributes.
@@ -172,7 +181,7 @@ class FullModel(CTRModel):
             `(B, D)`.
         """
         vector: Tensor = self.projection[entity](self.pooling[entity](snapshots, present))
-        return vector
+        return self.history_gates[entity](vector) if entity in self.history_gates else vector
 
     @staticmethod
     def _snapshots(batch: Batch, entity: str) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from ecdctr.models.deepfm import DeepFM
 from ecdctr.models.din import DIN
 from ecdctr.models.dnn import DNN
 from ecdctr.models.finalmlp import FinalMLP
+from ecdctr.models.minet import MiNet
 from ecdctr.models.mmoe import MMoE
 from ecdctr.models.ple import PLE
 from ecdctr.models.star import STAR
@@ -31,6 +32,7 @@ MODELS: dict[str, type[CTRModel]] = {
     "mmoe": MMoE,
     "ple": PLE,
     "star": STAR,
+    "minet": MiNet,
 }
 
 

@@ -1,6 +1,8 @@
 """All embedding tables of a model as one fused matrix, of which a step touches only the rows of its batch."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 from ecdctr.exceptions import TrainingError
 from ecdctr.features.encoding import FIRST_BUCKET, PADDING, first_token_id
 from ecdctr.nn.distinct import distinct, take_rows
+from ecdctr.nn.row_layout import Ranks, RowLayout
+from ecdctr.nn.stored_rows import StoredRows
 
 INIT_STD = 0.01
 INIT_BLOCK = 65536
@@ -18,7 +22,8 @@ class EmbeddingTables:
     """The rows of every vocabulary in one float32 matrix.
 
     Autograd never sees the matrix: a training look-up takes the batch's distinct rows out as a leaf, whose gradient is
-    then already merged by row. So a step costs what its batch costs, whatever the size of the vocabularies.
+    then already merged by row. So a step costs what its batch costs, whatever the size of the vocabularies. Memory is
+    taken when the matrix is first used; before that, `shard` may leave parts of it to other ranks.
 
     Args:
         rows: Known rows of each vocabulary; an id beyond them is read as its out-of-vocabulary bucket.
@@ -42,44 +47,115 @@ class EmbeddingTables:
             )
         self.dim = dim
         self.seed = seed
-        ends = np.cumsum(list(self.rows.values()))
-        self.offsets = {name: int(end) - self.rows[name] for name, end in zip(self.rows, ends, strict=True)}
-        self.weight = torch.empty(int(ends[-1]), dim)
-        for name in self.rows:
-            self._initialise(name)
-        self._padding = torch.tensor(list(self.offsets.values())) + PADDING
+        self._weight: Tensor | None = None
         self._columns: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._touched: tuple[Tensor, Tensor] | None = None
+        self._set_layout(RowLayout(self.rows))
+
+    def _set_layout(self, layout: RowLayout) -> None:
+        self.layout = layout
+        self.offsets = layout.offsets
+        self._padding = torch.tensor([layout.offsets[name] for name in layout.names]) + PADDING
+        self._columns.clear()
+
+    def shard(self, sharded: Collection[str], ranks: Ranks) -> None:
+        """Leave each row of some vocabularies to one rank; all ranks say so, before they use the tables.
+
+        Args:
+            sharded: The vocabularies; the others stay whole on every rank.
+            ranks: The ranks that hold them. From then on every look-up is an exchange in which all take part.
+
+        Raises:
+            TrainingError: The tables are in use already.
+        """
+        if self._weight is not None:
+            raise TrainingError(
+                "tables that are in use cannot be dealt to ranks", hint="shard them right after building"
+            )
+        self._set_layout(RowLayout(self.rows, sharded, ranks))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "EmbeddingTables":
+        # Ranks are the process's own: a copy exchanges rows with the same ones.
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        twin._weight = None if self._weight is None else self._weight.clone()
+        twin._columns, twin._touched = {}, None
+        return twin
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows that this rank holds, `(local rows, D)`: of replicated vocabularies, then of sharded ones.
+
+        Raises:
+            TrainingError: Not enough memory.
+        """
+        if self._weight is None:
+            self._weight = self.new_rows(self.dim, make=torch.empty)
+            for name in self.rows:
+                self._initialise(name)
+        return self._weight
+
+    def new_rows(self, *shape: int, make: Callable[[tuple[int, ...]], Tensor] = torch.zeros) -> Tensor:
+        """Something, by default zeros, for every row that this rank holds: `(local rows, *shape)`.
+
+        Raises:
+            TrainingError: Not enough memory.
+        """
+        wanted = (self.layout.local_rows, *shape)
+        try:
+            return make(wanted)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"no memory for {4 * int(np.prod(wanted)):,} bytes, {wanted[0]:,} rows of embedding tables on this rank",
+                hint="train with tables.exchange row_wise on more ranks, a smaller embedding_dim, or more memory",
+            ) from error
 
     def _initialise(self, name: str) -> None:
-        table = self.table(name)
-        for block, start in enumerate(range(0, len(table), INIT_BLOCK)):
-            key = [self.seed, *name.encode(), block]
-            part = table[start : start + INIT_BLOCK]
-            # Rows are drawn one after another, so a block that is not full yet has the first rows of the full one.
-            values = np.random.default_rng(key).standard_normal(tuple(part.shape), dtype=np.float32)
-            part.copy_(torch.from_numpy(values)).mul_(INIT_STD)
-        table[PADDING] = 0.0
+        table, blocks = self.table(name), range(0, self.rows[name], INIT_BLOCK)
+        if name in self.layout.sharded:
+            # Each rank draws some of the blocks and hands their rows to those that hold them.
+            size = self.layout.size
+            for first in range(0, len(blocks), size):
+                block = first + self.layout.rank
+                drawn = self._drawn(name, block) if block < len(blocks) else torch.empty(0, self.dim)
+                self.layout.spread(drawn, first * INIT_BLOCK, INIT_BLOCK, table)
+        else:
+            for block, start in enumerate(blocks):
+                table[start : start + INIT_BLOCK] = self._drawn(name, block)
+        if self.layout.own(name)[0] == 0:
+            table[PADDING] = 0.0
+
+    def _drawn(self, name: str, block: int) -> Tensor:
+        """Initial values of one block of rows."""
+        rows = min(INIT_BLOCK, self.rows[name] - block * INIT_BLOCK)
+        # Rows are drawn one after another, so a block that is not full yet has the first rows of the full one.
+        generator = np.random.default_rng([self.seed, *name.encode(), block])
+        return torch.from_numpy(generator.standard_normal((rows, self.dim), dtype=np.float32)).mul_(INIT_STD)
 
     def table(self, name: str) -> Tensor:
-        """View of one vocabulary's rows, `(rows, D)`."""
-        start = self.offsets[name]
-        return self.weight[start : start + self.rows[name]]
+        """View of the rows `(R, D)` of one vocabulary that this rank holds; of a sharded one every `size`-th."""
+        return self.tables()[name]
 
     def tables(self) -> dict[str, Tensor]:
-        """Views of all vocabularies."""
+        """Views of all vocabularies, as `table` gives them."""
         return self.split(self.weight)
 
     def split(self, whole: Tensor) -> dict[str, Tensor]:
-        """Views by vocabulary of something that has one entry per fused row."""
-        return dict(zip(self.rows, whole.split(list(self.rows.values())), strict=True))
+        """Views by vocabulary of something that has one entry per row held here."""
+        layout = self.layout
+        parts = whole.split([layout.held[name] for name in layout.names])
+        # A rank that comes after the last row has room for one more row than it holds.
+        return {
+            name: part[: len(range(layout.own(name)[0], self.rows[name], layout.own(name)[1]))]
+            for name, part in zip(layout.names, parts, strict=True)
+        }
 
-    def load_table(self, name: str, values: Tensor) -> int:
+    def load_table(self, name: str, values: Tensor | StoredRows) -> int:
         """Take over the first rows of a vocabulary.
 
         Args:
             name: The vocabulary.
-            values: `(rows given, D)`, at most as many as the table has.
+            values: `(rows given, D)`, at most as many as the vocabulary has; of a sharded one each rank takes its own.
 
         Returns:
             How many rows the table has beyond them; they keep their fresh values.
@@ -89,14 +165,14 @@ class EmbeddingTables:
         """
         if name not in self.rows:
             raise TrainingError(f"no table {name!r}; the model has {', '.join(self.rows)}")
-        table = self.table(name)
-        if values.ndim != 2 or values.shape[1] != self.dim or len(values) > len(table):
+        if values.ndim != 2 or values.shape[1] != self.dim or len(values) > self.rows[name]:
             raise TrainingError(
-                f"table {name!r} is {tuple(table.shape)}, found {tuple(values.shape)}; it may only grow",
+                f"table {name!r} is {(self.rows[name], self.dim)}, found {tuple(values.shape)}; it may only grow",
                 hint="give the model at least the rows of what it is loaded from, and the same embedding_dim",
             )
-        table[: len(values)] = values
-        return len(table) - len(values)
+        own = self.layout.part_of(name, values)
+        self.table(name)[: len(own)] = own
+        return self.rows[name] - len(values)
 
     def places(self, ids: Tensor, *vocabularies: str) -> Tensor:
         """Rows of the fused matrix; an id beyond a vocabulary's known rows is read as its bucket.
@@ -116,7 +192,7 @@ class EmbeddingTables:
         return ids + offsets
 
     def lookup(self, places: Sequence[Tensor], *, training: bool) -> list[Tensor]:
-        """Vectors of fused places.
+        """Vectors of fused places; with sharded vocabularies all ranks look up together.
 
         Args:
             places: Integer tensors of any shape.
@@ -128,9 +204,12 @@ class EmbeddingTables:
         flat = torch.cat([part.reshape(-1) for part in places])
         if training:
             groups = distinct(flat)
-            leaf = take_rows(self.weight, groups.rows).requires_grad_()
+            leaf = self.layout.fetch(self.weight, groups.rows).requires_grad_()
             self._touched = (groups.rows, leaf)
             vectors = groups.expand(leaf)
+        elif self.layout.sharded:
+            groups = distinct(flat)
+            vectors = take_rows(self.layout.fetch(self.weight, groups.rows), groups.inverse)
         else:
             vectors = take_rows(self.weight, flat)
         split = vectors.split([part.numel() for part in places])

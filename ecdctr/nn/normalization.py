@@ -45,6 +45,9 @@ class DistributedBatchNorm(nn.Module):
         features: Columns.
         eps: Added to the variance.
         momentum: Weight of a new batch in the running statistics.
+
+    Attributes:
+        averaging: While true, running statistics are the plain mean over the batches since they began anew.
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -59,6 +62,7 @@ class DistributedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(features))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
         self.reducer: Reducer | None = None
+        self.averaging = False
 
     def reset_running_stats(self) -> None:
         """Back to mean 0 and variance 1."""
@@ -78,6 +82,8 @@ class DistributedBatchNorm(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         """`(B, features)` with mean 0 and variance 1 by the global batch, in evaluation by the running statistics."""
+        # Statistics and the number of rows need more digits than mixed precision may have left.
+        x = x.float()
         return self._by_batch(x) if self.training else self._by_running(x)
 
     def _by_running(self, x: Tensor) -> Tensor:
@@ -97,8 +103,9 @@ class DistributedBatchNorm(nn.Module):
             first, second = sums[:-1].view(2, -1) / count
             variance = (second - first.square()).clamp_min(0.0)
             mean = self.running_mean + first
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            share = 1.0 / (int(self.num_batches_tracked) + 1) if self.averaging else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * count / (count - 1), share)
             self.num_batches_tracked += 1
         normal: Tensor = _GlobalNorm.apply(x, mean, torch.rsqrt(variance + self.eps), count, self.reducer)
         return normal

@@ -96,7 +96,10 @@ class LearnedPolicy(Policy):
         seed: int,
     ) -> None:
         super().__init__()
-        self.bounds, self.anneal_steps, self.seed = temperature, anneal_steps, seed
+        self.bounds, self.seed = temperature, seed
+        # Kept with the policy: the days after the first have fewer steps of their own.
+        self.anneal_steps: Tensor
+        self.register_buffer("anneal_steps", torch.tensor(anneal_steps))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = MLP(inputs, hidden_units, out=2 * decisions)
@@ -104,7 +107,7 @@ class LearnedPolicy(Policy):
     def temperature(self, step: int) -> float:
         """τ of a training step."""
         first, last = self.bounds
-        return first * float((last / first) ** min(step / self.anneal_steps, 1.0))
+        return first * float((last / first) ** min(step / int(self.anneal_steps), 1.0))
 
     def logits(self, seen: Tensor) -> Tensor:
         """`(B, W)` → `(B, K, 2)`."""

@@ -17,14 +17,15 @@ class SnapshotPooling(nn.Module):
         mode: `attention`; `mean`: the mean alone; `last`: the newest snapshot that knows the id; `concat`: all K one
             after the other, the learned vector in place of each that does not know the id.
         count: K; only `concat` asks for it.
+        dropout: Share of rows that train as if no snapshot knew their id, so that the model does not lean on them alone.
 
     Attributes:
         width: Length of the pooled vector: D, and K · D with `concat`.
     """
 
-    def __init__(self, dim: int, mode: PoolingMode = "attention", count: int = 1) -> None:
+    def __init__(self, dim: int, mode: PoolingMode = "attention", count: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.dropout = mode, dropout
         self.width = count * dim if mode == "concat" else dim
         self.unknown = nn.Parameter(torch.zeros(dim))
         if mode == "attention":
@@ -34,6 +35,8 @@ class SnapshotPooling(nn.Module):
 
     def forward(self, snapshots: Tensor, present: Tensor) -> Tensor:
         """Pool `(B, K, D)`, newest first, with `present` `(B, K)` to `(B, width)`."""
+        if self.training and self.dropout:
+            present = present & (torch.rand(len(present), 1) >= self.dropout)
         if self.mode == "concat":
             return torch.where(present.unsqueeze(-1), snapshots, self.unknown).flatten(1)
         if self.mode == "last":

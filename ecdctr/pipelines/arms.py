@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ecdctr.config import Config
 from ecdctr.config.schema import BatchNormStart, FineTuning, PoolingMode, SnapshotLookup
+from ecdctr.exceptions import ConfigError
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,16 @@ class Reading:
         pooling: How they become one vector.
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one.
+        gate: Whether a learned gate scales the historical vectors.
+        dropout: Share of rows that train without them.
     """
 
     count: int
     pooling: PoolingMode
     lookup: SnapshotLookup
     shuffled: bool = False
+    gate: bool = False
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class Twin:
         name: Of these CPM versions.
         embedding_dim: Length of every field's vector.
         history: How historical embeddings are read; None: not at all.
+        every: Days between two of these versions.
     """
 
     name: str
     embedding_dim: int
     history: Reading | None
+    every: int
 
     def options(self, config: Config) -> dict[str, Any]:
         """Options of the model, as `ecdctr.models.registry.build` takes them."""
@@ -44,7 +51,10 @@ class Twin:
         if self.history is None:
             return options
         concatenated = self.history.count if self.history.pooling == "concat" else None
-        return options | {"snapshot_pooling": self.history.pooling, "history_count": concatenated}
+        return options | {
+            "snapshot_pooling": self.history.pooling, "history_count": concatenated, "history_gate": self.history.gate,
+            "history_dropout": self.history.dropout,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,10 +66,14 @@ class Arm:
         pretrained: Starts from CPM; else from random parameters.
         history: Reads the aggregated historical embeddings of TPM.
         batch_norm: How batch normalisation is re-initialised after CPM.
+        batch_norm_warmup: Whether its running statistics begin as a mean over training rows.
         snapshots: How many snapshots an id has.
         pooling: How they become one vector.
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
+        gate: Whether a learned gate scales the historical vectors.
+        history_dropout: Share of rows that train without them.
+        cpm_every: Days between two CPM versions, on each of which the ad model replays its window.
         widening: Factor of `model.embedding_dim`.
         policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
         frozen: What of a CPM version the ad model reads and never changes: its `features` (the vectors of user and item),
@@ -72,14 +86,18 @@ class Arm:
     pretrained: bool
     history: bool
     batch_norm: BatchNormStart | None = None
+    batch_norm_warmup: bool | None = None
     snapshots: int | None = None
     pooling: PoolingMode | None = None
     lookup: SnapshotLookup | None = None
     shuffled: bool = False
+    gate: bool | None = None
+    history_dropout: float | None = None
+    cpm_every: int | None = None
     widening: int = 1
     policy: FineTuning | None = None
     frozen: Literal["features", "tower"] | None = None
-    joint: Literal["mmoe", "ple", "star"] | None = None
+    joint: Literal["mmoe", "ple", "star", "minet"] | None = None
     title: str = ""
 
     @property
@@ -92,19 +110,23 @@ class Arm:
         if self.joint is not None:
             shared = config.model.model_dump(include={"embedding_dim", "attention_hidden_units", "dropout"})
             own: dict[str, Any] = getattr(config.joint, self.joint).model_dump()
-            return shared | own
+            return shared | own | (_clicks_by_domain(config) if self.joint == "minet" else {})
         options = self.twin(config).options(config)
         # One vector per id: nothing to attend to.
         return options | ({"snapshot_pooling": "mean"} if self.frozen == "features" else {})
 
     def twin(self, config: Config) -> Twin:
         """The structure of this arm's model and the CPM versions that it starts from."""
+        transfer = config.transfer
         usual = Reading(
-            config.levels.tpm.snapshots, config.transfer.snapshot_pooling, config.transfer.snapshot_lookup
+            config.levels.tpm.snapshots, transfer.snapshot_pooling, transfer.snapshot_lookup, gate=transfer.history_gate,
+            dropout=transfer.history_dropout,
         )  # fmt: skip
         reading = Reading(
-            self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled
-        )
+            self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled,
+            usual.gate if self.gate is None else self.gate,
+            usual.dropout if self.history_dropout is None else self.history_dropout,
+        )  # fmt: skip
         parts = ["history" if self.history else "plain"]
         if self.history:
             # Only what differs from the configuration is named: an arm that asks for the usual shares the usual CPM.
@@ -112,9 +134,31 @@ class Arm:
             parts += [reading.pooling] if reading.pooling != usual.pooling else []
             parts += [reading.lookup] if reading.lookup != usual.lookup else []
             parts += ["shuffled"] if reading.shuffled else []
+            parts += ["gate"] if reading.gate != usual.gate else []
+            parts += [f"dropout_{reading.dropout:g}"] if reading.dropout != usual.dropout else []
         dim = config.model.embedding_dim * self.widening
         parts += [f"dim_{dim}"] if self.widening != 1 else []
-        return Twin("-".join(parts), dim, reading if self.history else None)
+        every = self.cpm_every or config.levels.cpm.every
+        parts += [f"every_{every}d"] if every != config.levels.cpm.every else []
+        return Twin("-".join(parts), dim, reading if self.history else None, every)
+
+
+def _clicks_by_domain(config: Config) -> dict[str, str]:
+    """The first sequence of clicks on natural content alone, and on ads alone, as the options of `minet`.
+
+    Raises:
+        ConfigError: There is none of a domain.
+    """
+    found = {}
+    for domain in ("natural", "ad"):
+        names = [f.name for f in config.dataset.features if f.kind == "sequence" and f.domains == [domain]]
+        if not names:
+            raise ConfigError(
+                f"arm minet reads the clicks of both domains, but no sequence of dataset.features has domains: [{domain}]",
+                hint=f"add {{name: {domain}_clicks, kind: sequence, domains: [{domain}]}} and prepare the tables anew",
+            )
+        found[f"{domain}_clicks"] = names[0]
+    return found
 
 
 def twins(arms: list[Arm], config: Config) -> list[Twin]:
@@ -136,6 +180,10 @@ ARMS = {
             "ecdctr_bn_statistics", pretrained=True, history=True, batch_norm="statistics",
             title="E-CDCTR, new running statistics, affine part copied",
         ),
+        Arm(
+            "ecdctr_bn_cold", pretrained=True, history=True, batch_norm_warmup=False,
+            title="E-CDCTR, running statistics of batch normalisation from 0 and 1",
+        ),
         Arm("ecdctr_snapshots_1", pretrained=True, history=True, snapshots=1, title="E-CDCTR, newest snapshot alone"),
         Arm("ecdctr_snapshots_2", pretrained=True, history=True, snapshots=2, title="E-CDCTR, two snapshots"),
         Arm("ecdctr_pool_mean", pretrained=True, history=True, pooling="mean", title="E-CDCTR, mean of the snapshots"),
@@ -147,6 +195,15 @@ ARMS = {
         Arm(
             "ecdctr_shuffled_embeddings", pretrained=True, history=True, shuffled=True,
             title="Control: historical embeddings of somebody else",
+        ),
+        Arm("ecdctr_gate", pretrained=True, history=True, gate=True, title="E-CDCTR, historical embeddings behind a gate"),
+        Arm(
+            "ecdctr_history_dropout", pretrained=True, history=True, history_dropout=0.2,
+            title="E-CDCTR, a fifth of the rows trained without historical embeddings",
+        ),
+        Arm(
+            "ecdctr_retrained", pretrained=True, history=True, cpm_every=1,
+            title="E-CDCTR, CPM and the ad model trained anew on their whole windows each day",
         ),
         Arm(
             "finetune", pretrained=True, history=False, batch_norm="keep", policy="full",
@@ -182,5 +239,6 @@ ARMS = {
         Arm("mmoe", pretrained=False, history=False, joint="mmoe", title="Both domains together: MMoE"),
         Arm("ple", pretrained=False, history=False, joint="ple", title="Both domains together: PLE"),
         Arm("star", pretrained=False, history=False, joint="star", title="Both domains together: STAR"),
+        Arm("minet", pretrained=False, history=False, joint="minet", title="Both domains together: MiNet"),
     )
 }  # fmt: skip

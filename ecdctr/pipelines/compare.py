@@ -11,6 +11,7 @@ from ecdctr.artifacts.files import write_json
 from ecdctr.config import Config
 from ecdctr.exceptions import InputError
 from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.compare_tuning import Settings, tune, with_training
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.daily import walk, walk_window
 from ecdctr.pipelines.differences import differences
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 STATE = "compare_state.json"
 Window = tuple[dt.date, dt.date]
+Chosen = dict[str, Settings]
+"""By arm, settings of its training that the search has chosen."""
 
 
 def compare_arms(
@@ -43,6 +46,8 @@ def compare_arms(
     until: dt.date | None = None,
     *,
     forgetting_days: int = 3,
+    trials: int = 0,
+    tuning_days: int = 3,
     command: str = "",
     spark: "SparkSession | None" = None,
 ) -> dict[str, Any]:
@@ -58,6 +63,9 @@ def compare_arms(
         until: The day after the last walked one.
         forgetting_days: Days before the walk of which one lane is held out from A-CTR's training, so that forgetting can
             be measured; 0: none.
+        trials: For each arm, settings that are tried on the days before the walk, the configured ones first; the best are
+            walked. 0: every arm is walked as configured.
+        tuning_days: Days that they are tried on.
         command: For the report: what was called.
         spark: A session to use, for notebooks.
 
@@ -65,15 +73,17 @@ def compare_arms(
         Paths of both files, pooled means by arm, differences, and the closing table.
 
     Raises:
-        InputError: No seed, or fewer than no days.
+        InputError: No seed, fewer than no days or trials, no day to tune on.
     """
-    if seeds < 1 or forgetting_days < 0:
+    if seeds < 1 or forgetting_days < 0 or trials < 0 or tuning_days < 1:
         raise InputError(
-            f"{seeds} seeds and {forgetting_days} days for forgetting were asked for", hint="give 1 and 0, or more"
+            f"{seeds} seeds, {forgetting_days} days for forgetting, {trials} trials on {tuning_days} days were asked for",
+            hint="give 1, 0, 0 and 1, or more",
         )
     asked = {
         "config_digest": config.digest(), "code_version": __version__, "seeds": seeds, "from": str(since),
-        "until": str(until), "forgetting_days": forgetting_days, "inputs": input_stamp(config),
+        "until": str(until), "forgetting_days": forgetting_days, "trials": trials,
+        "tuning_days": tuning_days if trials else 0, "inputs": input_stamp(config),
     }  # fmt: skip
     finished = _finished(config, asked)
     if finished is not None:
@@ -84,15 +94,21 @@ def compare_arms(
         prepare_tables(opened, until)
         prepared = time.perf_counter()
         window = walk_window(config, opened, since, until)
+        tuning = tune(opened, config, window[0], trials, tuning_days) if trials else {}
+        tuned = time.perf_counter()
         variants = _variants(config, opened, seeds, window[0], forgetting_days)
-        _walk_all(opened, variants, window)
+        chosen = {arm: found["trials"][found["chosen"]]["settings"] for arm, found in tuning.items()}
+        _walk_all(opened, variants, window, chosen)
         walked = time.perf_counter()
         logger.info("evaluating %d arms with %d seeds", len(config.arms), seeds)
-        found = _evaluate(opened, variants, window)
+        found = _evaluate(opened, variants, window, chosen)
+        for arm, told in tuning.items():
+            found["arms"][arm]["tuning"] = told
         ended = time.perf_counter()
         found["command"] = command
         found["seconds"] = {
-            "prepare": prepared - started, "walk": walked - prepared, "evaluate": ended - walked, "total": ended - started,
+            "prepare": prepared - started, "tune": tuned - prepared, "walk": walked - tuned, "evaluate": ended - walked,
+            "total": ended - started,
         }  # fmt: skip
     comparison = Comparison.model_validate(found)
     write_files(
@@ -112,13 +128,18 @@ def _variants(config: Config, opened: Workspace, seeds: int, since: dt.date, for
     }
 
 
-def _walk_all(opened: Workspace, variants: dict[int, Config], window: Window) -> None:
+def _of_arm(config: Config, arm: str, chosen: Chosen) -> Config:
+    """The configuration that an arm is walked with."""
+    return with_training(config, arm, chosen[arm]) if chosen.get(arm) else config
+
+
+def _walk_all(opened: Workspace, variants: dict[int, Config], window: Window, chosen: Chosen) -> None:
     """Walk one arm after the other, so that each is whole as early as possible."""
     walks = [(config, arm) for config in variants.values() for arm in config.arms]
     spent, trained = 0.0, 0
     for number, (config, arm) in enumerate(walks, start=1):
         since = time.perf_counter()
-        with opened.using(config.model_copy(update={"arms": [arm]})):
+        with opened.using(_of_arm(config, arm, chosen).model_copy(update={"arms": [arm]})):
             done = walk(opened, *window)
         if not any(done.trained.values()):
             logger.info("%s, seed %d: all there already", arm, config.seed)
@@ -131,21 +152,22 @@ def _walk_all(opened: Workspace, variants: dict[int, Config], window: Window) ->
         )  # fmt: skip
 
 
-def _evaluate(opened: Workspace, variants: dict[int, Config], window: Window) -> dict[str, Any]:
+def _evaluate(opened: Workspace, variants: dict[int, Config], window: Window, chosen: Chosen) -> dict[str, Any]:
     config = next(iter(variants.values()))
-    scored = load_scored(opened, variants, *window)
+    scored = load_scored(opened, variants, *window, lambda config, arm: _of_arm(config, arm, chosen))
     arms: dict[str, Any] = {}
     for arm in config.arms:
         costs, seconds = [], []
-        for variant in variants.values():
+        own = {seed: _of_arm(variant, arm, chosen) for seed, variant in variants.items()}
+        for variant in own.values():
             with opened.using(variant.model_copy(update={"arms": [arm]})):
                 versions = versions_of_walk(opened, window)
-                costs.append(cost(opened, versions, *window))
+                costs.append(cost(opened, ARMS[arm], versions, *window))
                 seconds.append(train_seconds(versions))
         arms[arm] = {
             "title": ARMS[arm].title,
             **scored.figures(arm),
-            "forgetting": forgetting(opened, variants, arm, *window),
+            "forgetting": forgetting(opened, own, arm, *window),
             "train_seconds": sum(seconds) / len(seconds),
             "cost": mean_cost(costs),
         }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.pipelines.arms import Arm
 from ecdctr.pipelines.clock import DAY, days
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.workspace import Workspace
@@ -22,12 +23,13 @@ def train_seconds(versions: dict[str, list[LedgerEntry]]) -> float:
 
 
 def cost(
-    workspace: Workspace, versions: dict[str, list[LedgerEntry]], since: dt.date, until: dt.date
+    workspace: Workspace, arm: Arm, versions: dict[str, list[LedgerEntry]], since: dt.date, until: dt.date
 ) -> dict[str, Any]:
     """Cost of one arm and seed.
 
     Args:
         workspace: Its configuration says clocks and windows.
+        arm: May have a clock of its own.
         versions: By level, those that the walk rests on, oldest first.
         since: First walked day.
         until: The day after the last.
@@ -40,7 +42,7 @@ def cost(
     continued = [entry for entry in versions["actr"] if _continues(entry)]
     replayed = [entry for entry in versions["actr"] if entry not in continued]
     per_day = {"actr": _spread(versions["actr"], (until - since).days)}
-    for name, clock in (("tpm", levels.tpm.every), ("cpm", levels.cpm.every)):
+    for name, clock in (("tpm", levels.tpm.every), ("cpm", arm.cpm_every or levels.cpm.every)):
         if versions[name]:
             # The first version of a level may have to catch up with its whole window; the later ones are the steady state.
             steady = versions[name][1:] or versions[name]

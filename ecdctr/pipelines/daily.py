@@ -56,15 +56,16 @@ def walk_window(
     return since, until
 
 
-def walk(workspace: Workspace, since: dt.date, until: dt.date) -> Walk:
+def walk(workspace: Workspace, since: dt.date, until: dt.date, publisher: Publisher | None = None) -> Walk:
     """Train what is due on each day of the window, and score each day with the model that has not seen it.
 
     Args:
         workspace: Opened on prepared tables.
         since: First day to walk.
         until: The day after the last one.
+        publisher: Takes what was trained; by default the workspace's own ledger.
     """
-    publisher = Publisher(workspace)
+    publisher = publisher or Publisher(workspace)
     steps = _Steps(workspace, publisher, Walk(since, until))
     flushed = time.monotonic()
     for date in days(since, until):
@@ -92,7 +93,7 @@ class _Steps:
             for snapshot in snapshot_dates(date, tpm.every, tpm.snapshots, self._done("tpm", BASE), self.first_day):
                 self._timed("tpm", partial(self.levels.tpm, snapshot))
         for twin in twins(self.arms, self.config):
-            if is_due(date, self.config.levels.cpm.every, self._done("cpm", twin.name)):
+            if is_due(date, twin.every, self._done("cpm", twin.name)):
                 self._timed("cpm", partial(self.levels.cpm, date, twin))
         for arm in self.arms:
             if date not in self._done("actr", arm.name):

@@ -9,7 +9,7 @@ from ecdctr.report.comparison import BASELINES
 
 METRICS = ("auc", "gauc", "log_loss")
 
-RIVALS = ("frozen_features", "frozen_tower", "mmoe", "ple", "star", "autoft")
+RIVALS = ("frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft")
 """Other methods that E-CDCTR has to stand beside."""
 
 CONTROLS = {

@@ -5,17 +5,21 @@ import difflib
 import json
 from typing import Any
 
+from ecdctr.etl.quality import TABLE as QUALITY
 from ecdctr.exceptions import InputError
 from ecdctr.lake.schema import TABLES
+from ecdctr.pipelines.quality import recent_outcomes
 from ecdctr.pipelines.workspace import Workspace
 
 
 def list_models(workspace: Workspace) -> list[dict[str, Any]]:
-    """Published versions, oldest first."""
+    """Published versions, oldest first; `current` are those that this configuration and seed go on from."""
+    config = workspace.config
     return [
         {
             "version": entry.version, "level": entry.level, "arm": entry.arm, "date": str(entry.date),
             "window": f"[{entry.window_from}, {entry.window_until})", "parents": len(entry.parents),
+            "current": entry.config_digest == config.model_digest(entry.level) and entry.seed == config.seed,
         }
         for entry in workspace.ledger.versions()
     ]  # fmt: skip
@@ -40,7 +44,7 @@ def list_tables(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def show_table(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Columns of one table with their meaning.
+    """Columns of one table with their meaning, its days, and of `data_quality` what the checks found; without Spark.
 
     Raises:
         InputError: No such table, or one that is not written yet.
@@ -48,12 +52,29 @@ def show_table(workspace: Workspace, name: str) -> dict[str, Any]:
     _require(name, TABLES, "table", "ecdctr tables list")
     if not workspace.lake.exists(name):
         raise InputError(f"table {name} is not written yet", hint="ecdctr prepare, or ecdctr run")
-    frame = workspace.lake.read(name)
+    snapshot = workspace.lake.snapshot(name)
     columns = [
-        {"column": field.name, "type": field.dataType.simpleString(), "meaning": field.metadata.get("comment", "")}
-        for field in frame.schema.fields
+        {"column": field["name"], "type": _type(field["type"]), "meaning": field["metadata"].get("comment", "")}
+        for field in snapshot.schema["fields"]
     ]
-    return {"table": name, "version": workspace.lake.version(name), "columns": columns}
+    days = sorted({file.event_date for file in snapshot.files if file.event_date is not None})
+    shown: dict[str, Any] = {"table": name, "version": snapshot.version, "rows": snapshot.rows, "columns": columns}
+    if days:
+        shown["days"] = {"first": str(days[0]), "last": str(days[-1]), "count": len(days)}
+    if name == QUALITY:
+        shown["outcomes"] = recent_outcomes(workspace)
+    return shown
+
+
+def _type(kind: Any) -> str:
+    """A type of a table's schema as SQL writes it."""
+    if isinstance(kind, str):
+        return {"long": "bigint", "integer": "int"}.get(kind, kind)
+    if kind["type"] == "array":
+        return f"array<{_type(kind['elementType'])}>"
+    if kind["type"] == "map":
+        return f"map<{_type(kind['keyType'])},{_type(kind['valueType'])}>"
+    return "struct<" + ",".join(f"{field['name']}:{_type(field['type'])}" for field in kind["fields"]) + ">"
 
 
 def _require(name: str, known: Any, kind: str, command: str) -> None:

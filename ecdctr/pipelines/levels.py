@@ -6,7 +6,7 @@ import logging
 from typing import Any, Literal
 
 from ecdctr.config.features import Domain
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.exceptions import NotReadyError
 from ecdctr.features.feature_set import SOURCE, FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
@@ -107,7 +107,7 @@ class Levels:
         task = self._full_task(
             "actr", arm.name, arm.options(self.config), date, window, level.training, start, history,
             score=(date, date + DAY) if score else None, tower=cpm if arm.frozen == "tower" else None,
-            fine_tune=self._fine_tune(arm),
+            fine_tune=self._fine_tune(arm), warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
         return self._train(task, date, window, [*parents, *snapshots])
 
@@ -130,6 +130,7 @@ class Levels:
         task = self._task(
             "actr", arm.name, date, window, self.workspace.features, arm.joint or "", arm.options(self.config),
             joint.training, start, score=(date, date + DAY) if score else None, train=train,
+            warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
         return self._train(task, date, window, parents)
 
@@ -159,6 +160,13 @@ class Levels:
         if kind == "full" or not arm.pretrained:
             return None
         return FineTune(kind=kind, settings=self.config.transfer.autoft)
+
+    def _warmup(self, start: Start, arm: Arm) -> int:
+        """Batches over which running statistics of batch normalisation begin; 0 where they go on or are copied."""
+        transfer = self.config.transfer
+        anew = start.kind == "scratch" or (start.kind == "warm" and start.batch_norm != "keep")
+        wanted = transfer.batch_norm_warmup if arm.batch_norm_warmup is None else arm.batch_norm_warmup
+        return transfer.batch_norm_warmup_batches if anew and wanted else 0
 
     def _history(self, date: dt.date, reading: Reading | None) -> tuple[History | None, list[str]]:
         """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones."""
@@ -214,6 +222,7 @@ class Levels:
         fine_tune: FineTune | None = None,
         train: list[Files] | None = None,
         tower: LedgerEntry | None = None,
+        warmup_batches: int = 0,
     ) -> LevelTask:
         config, workspace = self.config, self.workspace
         table = "ad_samples" if level == "actr" else "natural_samples"
@@ -227,7 +236,7 @@ class Levels:
             rows=rows, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
             train=train or [self._files(table, window)], tower=self._tower(tower), history=history, fine_tune=fine_tune,
-            export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
+            warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
             store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
         if draft.train[0].rows == 0 and start.kind != "continue":

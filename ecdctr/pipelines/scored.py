@@ -78,7 +78,13 @@ def mean_metrics(found: Sequence[Figures]) -> Figures:
     return means
 
 
-def load_scored(workspace: Workspace, variants: dict[int, Config], since: dt.date, until: dt.date) -> Scored:
+def load_scored(
+    workspace: Workspace,
+    variants: dict[int, Config],
+    since: dt.date,
+    until: dt.date,
+    of_arm: Callable[[Config, str], Config] = lambda config, arm: config,
+) -> Scored:
     """Predictions of all arms of a configuration and of all its seeds for the days `[since, until)`.
 
     Args:
@@ -86,6 +92,7 @@ def load_scored(workspace: Workspace, variants: dict[int, Config], since: dt.dat
         variants: By seed, the configuration that was walked.
         since: First day.
         until: The day after the last.
+        of_arm: What an arm was walked with, where that is not the configuration itself.
 
     Raises:
         NotReadyError: An arm or seed without predictions.
@@ -94,8 +101,8 @@ def load_scored(workspace: Workspace, variants: dict[int, Config], since: dt.dat
     rows: pd.DataFrame | None = None
     scores: dict[str, list[Floats]] = {}
     for seed, config in variants.items():
-        with workspace.using(config):
-            for arm in config.arms:
+        for arm in config.arms:
+            with workspace.using(of_arm(config, arm)):
                 frame = load_predictions(workspace, [arm], since, until)
                 rows = frame if rows is None else rows
                 if not frame["event_id"].equals(rows["event_id"]):

@@ -9,6 +9,7 @@ from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.evaluate import BASELINE, Evaluation
 from ecdctr.pipelines.publish import Publisher
+from ecdctr.pipelines.quality import quality_history
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.report.schema import Report
 
@@ -64,6 +65,7 @@ def summarize(
             "cold_users": evaluation.cold_users,
             "policies": _policies(versions["actr"]),
             "constants": {"popularity_auc": evaluation.popularity_auc, "constant_auc": 0.5},
+            "quality": quality_history(workspace),
         }
     )
 

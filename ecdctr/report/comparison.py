@@ -100,6 +100,36 @@ class Cost(Part):
     retrained_daily: dict[str, Effort]
 
 
+class TuningTrial(Part):
+    """Settings that were tried, and metrics on the tuning days.
+
+    Attributes:
+        settings: Keys of the training that differ from the configuration's; none: the configuration itself.
+        metrics: Over all tuning days together.
+    """
+
+    settings: dict[str, Number]
+    metrics: Metrics
+
+
+class Tuning(Part):
+    """The search of one arm, on days before the walked ones.
+
+    Attributes:
+        metric: By which the best trial was chosen.
+        window: Tuning days.
+        seed: Of the tried models.
+        trials: As many for each arm.
+        chosen: Place of the best among them.
+    """
+
+    metric: str
+    window: Window
+    seed: int
+    trials: list[TuningTrial]
+    chosen: Count
+
+
 class ComparedArm(Part):
     """One arm over all seeds; metrics other than `seeds` are means over them.
 
@@ -114,6 +144,7 @@ class ComparedArm(Part):
         calibration: Bins over the rows of all seeds.
         train_seconds: All versions that the walk rests on, of all levels.
         cost: Per day.
+        tuning: The search for the settings that were walked; None: the configured ones were.
     """
 
     title: str = ""
@@ -128,6 +159,7 @@ class ComparedArm(Part):
     forgetting: Forgetting
     train_seconds: Amount
     cost: Cost
+    tuning: Tuning | None = None
 
 
 class Comparison(Part):

@@ -52,6 +52,7 @@ def _view(comparison: Comparison) -> dict[str, Any]:
         "calibration_plot": plots.calibration_of_arms({name: arm.calibration for name, arm in arms.items()}),
         "forgetting_plot": _forgetting(arms),
         "questions": words.questions(comparison),
+        "tuning": words.tuned_arms(comparison),
     }
 
 

@@ -1,9 +1,9 @@
 """What a comparison found, in words and in rows, the same in the page, the closing table and the documentation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference
-from ecdctr.report.wording import DECIDING, finding, printable, signed, verdict_of
+from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference, Tuning
+from ecdctr.report.wording import DECIDING, NAMES, finding, printable, signed, span, verdict_of
 
 COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
 
@@ -71,6 +71,27 @@ def cell(difference: SeededDifference | None) -> str:
         return "–"
     value, low, high = (signed(difference.metric, v) for v in (difference.difference, difference.low, difference.high))
     return f"{value} [{low}, {high}]{'' if verdict_of(difference) == 'open' else ' *'}"
+
+
+def settings_text(settings: Mapping[str, float]) -> str:
+    """Tried settings in one line."""
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items()) or "as configured"
+
+
+def tuned_arms(comparison: Comparison) -> dict[str, Tuning]:
+    """The searches, by arm."""
+    return {name: arm.tuning for name, arm in comparison.arms.items() if arm.tuning is not None}
+
+
+def tuning_sentence(comparison: Comparison) -> str:
+    """What was searched, in one sentence; empty where nothing was."""
+    found = next(iter(tuned_arms(comparison).values()), None)
+    if found is None:
+        return ""
+    return (
+        f"Every arm was tuned with {len(found.trials)} trials on {span(*found.window)}, before the walked days, with seed "
+        f"{found.seed}; the settings with the best {NAMES[found.metric]} were walked."
+    )
 
 
 def questions(comparison: Comparison) -> Sequence[SeededDifference]:

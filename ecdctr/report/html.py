@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ecdctr.report import plots, wording
+from ecdctr.report import plots, quality, wording
 from ecdctr.report.lineage import ancestry, lineage
 from ecdctr.report.schema import LEVELS, Difference, Report, Version
 
@@ -41,7 +41,7 @@ def environment() -> Environment:
     )
     for function in (
         wording.number, wording.count, wording.size, wording.duration, wording.span, wording.signed,
-        wording.printable, wording.verdict_of, wording.unit_of,
+        wording.printable, wording.verdict_of, wording.unit_of, quality.check_title, quality.amount,
     ):  # fmt: skip
         found.filters[function.__name__] = function
     return found
@@ -72,6 +72,9 @@ def _view(report: Report) -> dict[str, Any]:
         "startup": _stages(report.startup_seconds),
         "phases": _phases(report),
         "others": _others(report),
+        "quality_plots": quality.quality_plots(report),
+        "out_of_bounds": quality.out_of_bounds(report),
+        "quality_rows": quality.SHOWN,
     }
 
 

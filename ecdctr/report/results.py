@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
 from ecdctr.report.comparison import ComparedArm, Comparison, Cost
-from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence
+from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence, tuning_sentence
 from ecdctr.report.wording import DASH, NAMES, count, duration, number, printable, signed, span
 from ecdctr.report.write import as_json, write_files
 
@@ -65,6 +65,9 @@ def _section(comparison: Comparison) -> Iterator[str]:
     if comparison.command:
         yield f"    {printable_command(comparison.command)}"
         yield ""
+    if tuning_sentence(comparison):
+        yield tuning_sentence(comparison)
+        yield ""
     yield f"**{headline(comparison)}**"
     yield ""
     against = [(baseline, metric) for baseline in baselines(comparison) for metric in ("auc", "gauc")]
@@ -92,10 +95,21 @@ def _section(comparison: Comparison) -> Iterator[str]:
         ],
     )
     yield "Cost per day: rows that training reads, by level (TPM and CPM spread over their clocks), against training all of it "
-    yield "anew each day; seconds of all versions that the walk rests on. The time of training anew was not measured."
+    yield "anew each day; seconds of training of an average day, and of all versions that the walk rests on. What training CPM and the ad "
+    yield "model anew each day takes and brings is measured where the arm `ecdctr_retrained` is among them."
     yield ""
     yield from _table(
-        ["arm", "a daily update", "A-CTR", "CPM", "TPM", "together", "anew each day", "training of the walk"],
+        [
+            "arm",
+            "a daily update",
+            "A-CTR",
+            "CPM",
+            "TPM",
+            "together",
+            "anew each day",
+            "seconds a day",
+            "training of the walk",
+        ],
         [[f"`{name}`", *_cost(arm.cost), duration(arm.train_seconds)] for name, arm in comparison.arms.items()],
     )
 
@@ -129,6 +143,7 @@ def _cost(cost: Cost) -> list[str]:
         *(count(round(effort.rows)) if effort else DASH for effort in levels),
         count(round(together)),
         count(round(anew)),
+        f"{sum(effort.seconds or 0.0 for effort in levels if effort):.1f}",
     ]
 
 

@@ -207,6 +207,34 @@ class Policies(Part):
         return self
 
 
+class QualityDay(Part):
+    """A figure of one prepared day.
+
+    Attributes:
+        expected: Mean of the days before it; null where they are too few.
+        outcome: ok, no_history, or the policy that was applied.
+    """
+
+    date: Day
+    value: Number
+    expected: Number | None
+    outcome: Literal["ok", "no_history", "warn", "quarantine", "fail"]
+
+
+class QualityCheck(Part):
+    """A check of one log, and what it found day by day.
+
+    Attributes:
+        check: volume (rows), or click_rate, null_rate, new_ids (shares of rows).
+        subject: The column of a null rate, the field of new ids, else empty.
+    """
+
+    domain: Literal["natural", "ad"]
+    check: str
+    subject: str
+    days: list[QualityDay]
+
+
 class Report(Part):
     """`runs/NAME/report.json`.
 
@@ -222,6 +250,7 @@ class Report(Part):
         cold_users: By arm, then "cold" (no ad before) and "warm".
         policies: By arm, for arms whose policies choose between frozen and tuned parts.
         constants: What needs no model: popularity_auc, constant_auc.
+        quality: The checks of the prepared days, by log and check.
     """
 
     schema_version: Literal[1]
@@ -246,6 +275,7 @@ class Report(Part):
     cold_users: dict[str, dict[str, Metrics]] = {}
     policies: dict[str, Policies] = {}
     constants: dict[str, Metric] = {}
+    quality: list[QualityCheck] = []
 
     def tree(self) -> dict[str, Any]:
         """The report as JSON-ready values, keys as in the contract."""

@@ -1,21 +1,23 @@
 """Train one level on one rank: pinned inputs in, a published version out."""
 
+import hashlib
+import json
 import logging
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 import torch
-from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
-from ecdctr.artifacts.files import link_or_copy
 from ecdctr.artifacts.parameters import parameter_digest
-from ecdctr.artifacts.store import ArtifactStore
+from ecdctr.artifacts.store import ArtifactStore, recorded
+from ecdctr.artifacts.tensor_files import write_tensors
 from ecdctr.data.batch import Batch
 from ecdctr.data.footers import by_row_groups
 from ecdctr.data.reader import iterate
@@ -28,25 +30,37 @@ from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
+from ecdctr.nn.stored_rows import StoredRows
+from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
+from ecdctr.training.rates import Copied
+from ecdctr.training.snapshot_export import export_snapshot
+from ecdctr.training.table_plan import TableSize, plan_tables
 from ecdctr.training.task import Files, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
+from ecdctr.training.versions import (
+    FROZEN_NETWORK,
+    FROZEN_TABLES,
+    NETWORK,
+    OPTIMIZER,
+    TABLES,
+    Parts,
+    link_tables,
+    load_version,
+    read_state,
+    read_tensors,
+)
 from ecdctr.transfer.autoft import AutoFT
-from ecdctr.transfer.fine_tuning import fine_tune, load_frozen, start_from
+from ecdctr.transfer.fine_tuning import fine_tune, start_from
 from ecdctr.transfer.frozen_tower import FrozenTower
 from ecdctr.transfer.policy_statistics import PolicyStatistics
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
+from ecdctr.transfer.warmup import warm_batch_norm
 
 logger = logging.getLogger(__name__)
 
-NETWORK = "network.safetensors"
-TABLES = "tables.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-FROZEN_NETWORK = "frozen_network.safetensors"
-FROZEN_TABLES = "frozen_tables.safetensors"
-"""The tables of the CPM version that the frozen twin is: the same file under a second name where the disk allows."""
 EVEN = 0.02
 """Lanes that differ by more are dealt anew by row groups, where files have several."""
 
@@ -111,13 +125,31 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
         )
     if task.fine_tune is not None:
         assert isinstance(model, FullModel)
-        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed)
+        # A version that goes on loads the count of the one that started from CPM.
+        steps = _plan(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
+        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed, steps)
     if task.tower is not None and isinstance(model, FullModel):
         twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
         assert isinstance(twin, FullModel)
         model = FrozenTower(model, twin)
     model.attach(collective)
+    _deal_tables(model, task, collective)
     return model
+
+
+def _deal_tables(model: CTRModel, task: LevelTask, collective: Collective) -> None:
+    """Shard the tables that the settings want sharded, before they take memory."""
+    tables, twins = model.tables, model.twin_tables()
+    state = OPTIMIZERS[task.training.sparse_optimizer].floats(tables.dim)
+    sizes = {
+        name: [TableSize(rows, tables.dim + state), *(TableSize(twin.rows[name], twin.dim) for twin in twins)]
+        for name, rows in tables.rows.items()
+    }
+    sharded = plan_tables(task.training.tables, sizes, collective.size)
+    if sharded:
+        for each in (tables, *twins):
+            each.shard(sharded, collective)
+        logger.info("%s: rows of %s are dealt to %d ranks", task.version, ", ".join(sorted(sharded)), collective.size)
 
 
 def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[Trainer, dict[str, list[str]]]:
@@ -125,12 +157,14 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
     moved: dict[str, list[str]] = {}
     rates = [click_log_odds(files, collective) for files in task.train]
     log_odds = rates[0]
+    copied = None
     if task.start.kind == "scratch":
         for files, rate in zip(task.train, rates, strict=True):
             model.shift_logits(rate, DOMAINS.index(files.domain))
     elif task.start.kind == "warm":
-        network, tables = _load_state(Path(task.start.artifact or ""))
+        network, tables = read_state(Path(task.start.artifact or ""))
         report = start_from(model, network, tables, task.start.batch_norm)
+        copied = Copied.of(model, report, tables)
         if task.start.log_odds is not None:
             model.shift_logits(log_odds - task.start.log_odds)
         moved = {
@@ -138,27 +172,14 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         }  # fmt: skip
     elif task.start.kind == "continue":
         load_version(model, Path(task.start.artifact or ""))
+        copied = Copied.from_record(recorded(Path(task.start.artifact or "")).get("copied"))
     if task.tower is not None and isinstance(model, FrozenTower):
-        model.load_source(*_load_state(Path(task.tower.artifact)))
-    trainer = Trainer(model, collective, task.training, task.seed)
+        model.load_source(*read_state(Path(task.tower.artifact)))
+    trainer = Trainer(model, collective, task.training, task.seed, copied)
     trainer.progress.log_odds = log_odds
     if task.start.kind == "continue":
-        trainer.load_optimizer_state(load_file(Path(task.start.artifact or "") / OPTIMIZER))
+        trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     return trainer, moved
-
-
-def _load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    return load_file(folder / NETWORK), load_file(folder / TABLES)
-
-
-def load_version(model: CTRModel, folder: Path) -> None:
-    """Give a model the parameters of a published version; its tables may have more rows, which stay as they are."""
-    network, tables = _load_state(folder)
-    model.load_network_state(network)
-    for name, table in tables.items():
-        model.tables.load_table(name, table)
-    if isinstance(model, AutoFT):
-        load_frozen(model, load_file(folder / FROZEN_NETWORK), load_file(folder / FROZEN_TABLES))
 
 
 def _plan(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
@@ -184,7 +205,7 @@ def _batches(
     batch_size: int,
     start_step: int = 0,
     names: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     batches = iterate(
         _plan(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names,
@@ -213,11 +234,11 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
     """All epochs, from the newest checkpoint if there is one."""
     checkpoints = CheckpointFolder(Path(task.checkpoints), task.digest())
     per_epoch = _plan(task, task.train, 0, False).steps(task.training.batch_size)
-    found = checkpoints.latest()
-    step = min(collective.all_gather_json(found[0] if found else 0))
-    if found and step == found[0] and step > 0:
-        trainer.restore(*found)
+    step = _restore(trainer, checkpoints, collective)
+    if step:
         logger.info("%s goes on from step %d", task.version, step)
+    if task.warmup_batches and step == 0:
+        _warm_up(trainer, task, collective)
     since = time.perf_counter()
 
     def batches() -> Iterator[Batch]:
@@ -230,8 +251,17 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
                 )  # fmt: skip
 
     def save(progress: Progress) -> None:
+        digests: list[str] = []
+        if trainer.model.tables.layout.sharded:
+            if collective.rank == 0:
+                checkpoints.stage(progress.step)
+            collective.barrier()
+            own = trainer.shard_state()
+            digests = collective.all_gather_json(
+                checkpoints.save_part(progress.step, collective.rank, collective.size, own)
+            )
         if collective.rank == 0:
-            checkpoints.save(progress.step, *trainer.state())
+            checkpoints.save(progress.step, *trainer.state(), tuple(digests))
         collective.barrier()
 
     def tell(progress: Progress) -> None:
@@ -252,6 +282,23 @@ def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: S
     )
 
 
+def _warm_up(trainer: Trainer, task: LevelTask, collective: Collective) -> None:
+    """Let re-initialised normalisation see the first training batches before the first step."""
+    shuffle, size = task.training.shuffle, task.training.batch_size
+    with closing(_batches(task, collective, task.train, epoch=0, shuffle=shuffle, batch_size=size)) as batches:
+        warm_batch_norm(trainer.model, islice(batches, task.warmup_batches), collective, task.seed)
+
+
+def _restore(trainer: Trainer, checkpoints: CheckpointFolder, collective: Collective) -> int:
+    """Go back to the newest checkpoint that all ranks find whole; returns its step, 0 where there is none."""
+    whole = collective.all_gather_json(checkpoints.whole(collective.rank, collective.size))
+    step: int = max(set.intersection(*map(set, whole)), default=0)
+    if step:
+        tensors, parts, record = checkpoints.load(step)
+        trainer.restore(step, tensors | {name: StoredRows(rows) for name, rows in parts.items()}, record)
+    return step
+
+
 def _publish(
     trainer: Trainer,
     progress: Progress,
@@ -262,14 +309,19 @@ def _publish(
     started: float,
     speed: float | None,
 ) -> dict[str, Any]:
-    model = trainer.model
+    model, layout = trainer.model, trainer.model.tables.layout
     network, tables = model.network_state(), model.tables.tables()
-    digest = parameter_digest(network | tables | trainer.optimizer_state())
+    whole = {name: table for name, table in tables.items() if name not in layout.sharded}
+    digest = parameter_digest(network | whole | trainer.optimizer_state())
     if not collective.same(digest):
         raise IntegrityError(
             f"{task.version}: parameters differ between ranks after {progress.step} steps",
             hint="this is a fault of the exchange, not of your data; nothing was published",
         )
+    parts = Parts(store.root, task.version, collective)
+    parts.write(trainer)
+    if parts.digests:
+        digest = hashlib.sha256(json.dumps([digest, sorted(parts.digests.items())]).encode()).hexdigest()
     record: dict[str, Any] = {
         "task_digest": task.digest(),
         "digest": digest,
@@ -278,29 +330,38 @@ def _publish(
         "seconds": time.perf_counter() - started,
         "steady_samples_per_second": speed,
         "rows": task.train_rows * task.training.epochs,
-        "parameters": sum(t.numel() for t in (network | tables).values()),
+        "parameters": sum(t.numel() for t in network.values()) + sum(model.tables.rows.values()) * model.tables.dim,
+        "table_bytes": _table_bytes(trainer),
+        "sharded_tables": sorted(layout.sharded),
         "train_log_loss": progress.loss_sum / progress.weight_sum if progress.weight_sum else None,
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "log_odds": progress.log_odds,
         "moved": moved,
+        "copied": trainer.copied.record() if trainer.copied is not None else None,
     }
-    seen = _seen(task, trainer, collective) if task.export_snapshot else {}
     if collective.rank == 0:
-        with store.publish(task.version, record) as folder:
-            save_file({name: tensor.contiguous() for name, tensor in network.items()}, folder / NETWORK)
-            save_file({name: tensor.contiguous() for name, tensor in tables.items()}, folder / TABLES)
-            save_file({name: t.contiguous() for name, t in trainer.optimizer_state().items()}, folder / OPTIMIZER)
+        with store.publish(task.version, record, parts.digests) as folder:
+            write_tensors(folder / NETWORK, network)
+            write_tensors(folder / TABLES, whole)
+            write_tensors(folder / OPTIMIZER, trainer.optimizer_state())
+            parts.move_into(folder)
             if isinstance(model, AutoFT):
                 _save_frozen(model, task, folder)
-            for entity, present in seen.items():
-                # A first-order weight behind the vector is no part of it.
-                vectors = tables[_vocabulary(task, entity)][:, : task.options["embedding_dim"]]
-                np.save(folder / f"{entity}.npy", vectors.numpy())
-                np.save(folder / f"{entity}_present.npy", present)
+            if task.export_snapshot:
+                export_snapshot(task, trainer, folder)
         CheckpointFolder(Path(task.checkpoints), task.digest()).remove()
+    elif task.export_snapshot:
+        export_snapshot(task, trainer, None)
     collective.barrier()
     return record
+
+
+def _table_bytes(trainer: Trainer) -> int:
+    """Bytes of tables and their optimiser state on this rank."""
+    held = [trainer.model.tables.weight, *trainer.sparse.state.values()]
+    held += [twin.weight for twin in trainer.model.twin_tables()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
 def _save_frozen(model: AutoFT, task: LevelTask, folder: Path) -> None:
@@ -308,25 +369,5 @@ def _save_frozen(model: AutoFT, task: LevelTask, folder: Path) -> None:
 
     Its tables are those of CPM, and what the vocabularies gained since follows from the seed: nothing is stored twice.
     """
-    parent = Path(task.start.artifact or "")
-    network = {name: tensor.contiguous() for name, tensor in model.frozen.network_state().items()}
-    save_file(network, folder / FROZEN_NETWORK)
-    link_or_copy(parent / (TABLES if task.start.kind == "warm" else FROZEN_TABLES), folder / FROZEN_TABLES)
-
-
-def _vocabulary(task: LevelTask, entity: str) -> str:
-    features = task.feature_set()
-    return features.vocabulary_of[features.user_field if entity == "user" else features.item_field]
-
-
-def _seen(task: LevelTask, trainer: Trainer, collective: Collective) -> dict[str, np.ndarray[Any, Any]]:
-    """Which ids any snapshot up to this one has trained: those with a non-zero Adagrad accumulator."""
-    first = {"user": task.feature_set().user_field, "item": task.feature_set().item_field}
-    accumulators = trainer.sparse.state_dict()
-    present = {}
-    for entity in first:
-        seen = accumulators[_vocabulary(task, entity)].flatten().numpy() > 0
-        # Padding, missing and shared buckets are nobody's history.
-        seen[: 2 + task.feature_set().oov_buckets[_vocabulary(task, entity)]] = False
-        present[entity] = seen
-    return present
+    write_tensors(folder / FROZEN_NETWORK, model.frozen.network_state())
+    link_tables(Path(task.start.artifact or ""), TABLES if task.start.kind == "warm" else FROZEN_TABLES, folder)

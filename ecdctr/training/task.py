@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ecdctr.config.features import Domain
-from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup, TrainingConfig
+from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup
 from ecdctr.config.settings import Settings
+from ecdctr.config.training import TrainingConfig
 from ecdctr.features import FeatureSet
 
 
@@ -107,6 +108,8 @@ class LevelTask(Settings):
     history: History | None = None
     fine_tune: FineTune | None = None
     """None: every parameter is trained."""
+    warmup_batches: int = Field(default=0, ge=0)
+    """Batches of the training rows over which running statistics of batch normalisation begin as a mean; 0: as they are."""
     export_snapshot: bool = False
     score: Files | None = None
     score_dir: str | None = None
@@ -130,6 +133,7 @@ class LevelTask(Settings):
         """SHA-256 over all that decides the parameters; paths of folders are left out."""
         elsewhere: Any = {
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
+            "training": {"tables"},
             "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
         }  # fmt: skip
         tree = self.model_dump_json(exclude=elsewhere)

@@ -1,22 +1,26 @@
 """The training loop: steps, exchange, optimiser, checkpoints, and decisions that all ranks take together."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import ROWS
+from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.flat_gradients import FlatGradients
-from ecdctr.training.optimizers import RowwiseAdagrad, merge_packed, pack_rows
+from ecdctr.training.optimizers import sparse_optimizer
+from ecdctr.training.rates import Copied, RowRates, schedule
+from ecdctr.training.row_exchange import add_up, exchange_gradients
 
 LOSS, WEIGHT, STOP = range(3)
 CURVE_POINTS = 200
@@ -49,19 +53,32 @@ class Trainer:
         collective: The ranks.
         settings: Learning rates and clipping.
         seed: Of the dropout masks, which depend on seed, step and rank alone.
+        copied: What the model has from a parent; None: it was not started from one.
     """
 
-    def __init__(self, model: CTRModel, collective: Collective, settings: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: CTRModel,
+        collective: Collective,
+        settings: TrainingConfig,
+        seed: int,
+        copied: Copied | None = None,
+    ) -> None:
         self.seed = seed
         self.model = model
         self.collective = collective
         self.settings = settings
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.flat = FlatGradients(self.parameters, scalars=3)
+        self.copied = copied
+        # One rate for all leaves groups and rows undivided.
+        self._apart = copied is not None and settings.copied_rate != settings.new_rate
+        self._rows = RowRates(model, copied.rows) if copied is not None and self._apart else None
+        self._one_rate = 1.0 if copied is None else settings.copied_rate
         self.dense = torch.optim.AdamW(
-            self.parameters, lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
+            self._groups(), lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.sparse = RowwiseAdagrad(model.tables, lr=settings.sparse_learning_rate)
+        self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
         self._bucket = (0.0, 0.0)
         if not collective.same(ROWS.fingerprint if ROWS else ""):
@@ -69,6 +86,17 @@ class Trainer:
                 "some ranks have the compiled row kernels and others have not, or another build of them",
                 hint="install the same build of the package for all ranks: their parameters would differ in last bits",
             )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The network's parameters by the factor of their learning rate."""
+        if self.copied is None or not self._apart:
+            return [{"params": self.parameters, "factor": self._one_rate}]
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        of = {
+            self.settings.copied_rate: [parameter for name, parameter in named if name in self.copied.parameters],
+            self.settings.new_rate: [parameter for name, parameter in named if name not in self.copied.parameters],
+        }
+        return [{"params": parameters, "factor": factor} for factor, parameters in of.items() if parameters]
 
     def fit(
         self,
@@ -118,18 +146,18 @@ class Trainer:
         self.flat.zero()
         # Seeded by step, so that a resumed run draws the masks of the unbroken one.
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
-        logits = self.model(batch)
-        loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
-        penalty = self.model.penalty()
-        clock.lap("forward")
-        # What is reported stays the log loss: the penalty is learned from, and not told.
-        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        parts = self.settings.micro_batches
+        bounds = [len(batch) * at // parts for at in range(parts + 1)]
+        loss, touched = torch.zeros(()), []
+        for first, end in pairwise(bounds):
+            loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
+            touched.append(self.model.tables.touched_gradients())
         buffer = self.flat.gather()
-        self.flat.scalars[LOSS] = loss.detach()
+        self.flat.scalars[LOSS] = loss
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        ids, gradients = self._exchange(buffer)
+        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *add_up(touched))
         total_loss, weight, stops = (float(value) for value in self.flat.scalars)
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
@@ -143,18 +171,39 @@ class Trainer:
         clock.lap("exchange")
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self.dense.step()
-        self.sparse.step(ids, gradients)
+        self._update(rows, gradients)
         clock.lap("update")
         self._account(total_loss, weight)
         return stops > 0
 
-    def _exchange(self, buffer: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum the network's gradients in place, and return the touched rows of all ranks with their summed gradients."""
-        ids, gradients = self.model.tables.touched_gradients()
-        if self.collective.size == 1:
-            return ids, gradients
-        return merge_packed(self.collective.all_reduce_and_gather_(buffer, pack_rows(ids, gradients)))
+    def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
+        """Add the gradients of some rows; returns the sum of their weighted losses."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.autocast == "bfloat16"):
+            logits = self.model(batch).float()
+            penalty = self.model.penalty()
+        loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
+        clock.lap("forward")
+        # What is reported stays the log loss: the penalty is learned from, and not told.
+        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        clock.lap("backward")
+        return loss.detach()
+
+    def _update(self, rows: Tensor, gradients: Tensor) -> None:
+        settings = self.settings
+        scheduled = schedule(settings, self.progress.step, self.progress.steps)
+        for group in self.dense.param_groups:
+            group["lr"] = settings.dense_learning_rate * group["factor"] * scheduled
+        self.dense.step()
+        parts = [(rows, gradients, self._one_rate)]
+        if self._rows is not None:
+            new = self._rows.new(rows)
+            parts = [
+                (rows[chosen], gradients[chosen], factor)
+                for chosen, factor in ((~new, settings.copied_rate), (new, settings.new_rate))
+            ]
+        for places, values, factor in parts:
+            self.sparse.lr = settings.sparse_learning_rate * factor * scheduled
+            self.sparse.step(places, values)
 
     def _account(self, loss_sum: float, weight: float) -> None:
         progress = self.progress
@@ -169,40 +218,67 @@ class Trainer:
             self._bucket = (0.0, 0.0)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and record from which an unbroken run can go on bit for bit."""
-        tensors = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
-        tensors |= {f"table.{name}": tensor for name, tensor in self.model.tables.tables().items()}
-        tensors |= self.optimizer_state()
+        """Tensors and record from which an unbroken run can go on bit for bit; without what `shard_state` has."""
         progress = self.progress
         record = {
             "loss": progress.loss, "curve": progress.curve, "loss_sum": progress.loss_sum,
             "weight_sum": progress.weight_sum, "bucket": self._bucket, "phases": progress.phases,
         }  # fmt: skip
-        return tensors, record
+        network = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
+        return network | self._tables(sharded=False) | self.optimizer_state(), record
+
+    def shard_state(self) -> dict[str, Tensor]:
+        """Rows and optimiser state of sharded tables, as far as this rank holds them."""
+        return self._tables(sharded=True) | self.shard_optimizer_state()
+
+    def _tables(self, *, sharded: bool) -> dict[str, Tensor]:
+        tables = self.model.tables
+        return {
+            f"table.{name}": table
+            for name, table in tables.tables().items()
+            if (name in tables.layout.sharded) == sharded
+        }
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """State of both optimisers: Adam's moments by parameter name, Adagrad's accumulators by vocabulary."""
+        """State of both optimisers but for sharded tables: Adam's moments by parameter name, the tables' by vocabulary."""
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         tensors: dict[str, Tensor] = {}
         for name, parameter in zip(names, self.parameters, strict=True):
             for key, value in self.dense.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        return tensors | {f"adagrad.{name}": tensor for name, tensor in self.sparse.state_dict().items()}
+        return tensors | self._sparse_state(sharded=False)
 
-    def load_optimizer_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over both optimisers' state; tables that have grown since keep fresh accumulators for new rows."""
+    def shard_optimizer_state(self) -> dict[str, Tensor]:
+        """State of the rows of sharded tables that this rank holds."""
+        return self._sparse_state(sharded=True)
+
+    def _sparse_state(self, *, sharded: bool) -> dict[str, Tensor]:
+        return {
+            f"{self.sparse.name}.{key}": tensor
+            for key, tensor in self.sparse.state_dict().items()
+            if (key.partition(".")[2] in self.model.tables.layout.sharded) == sharded
+        }
+
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor | StoredRows]) -> None:
+        """Take over both optimisers' state; tables that have grown since keep fresh state for new rows."""
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         for name, parameter in zip(names, self.parameters, strict=True):
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"adam.{key}.{name}" in tensors]
-            if keys:
-                self.dense.state[parameter] = {key: tensors[f"adam.{key}.{name}"].clone() for key in keys}
-        self.sparse.load_state_dict(
-            {name.removeprefix("adagrad."): tensor for name, tensor in tensors.items() if name.startswith("adagrad.")}
-        )
+            moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            found = {key: value.clone() for key, value in moments.items() if isinstance(value, Tensor)}
+            if found:
+                self.dense.state[parameter] = found
+        self.sparse.load_state_dict(_below(tensors, f"{self.sparse.name}."))
 
-    def restore(self, step: int, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        """Go back to what `state` returned at `step`; called on every rank with the same bytes."""
-        self.model.load_network_state(_below(tensors, "network."))
+    def restore(self, step: int, tensors: Mapping[str, Tensor | StoredRows], record: dict[str, Any]) -> None:
+        """Go back to `step`; called on every rank with what all of them have written there.
+
+        Args:
+            step: Where `state` and `shard_state` were asked for.
+            tensors: What they returned, the latter as `StoredRows` of all ranks' parts.
+            record: What `state` returned.
+        """
+        network = _below(tensors, "network.")
+        self.model.load_network_state({name: value for name, value in network.items() if isinstance(value, Tensor)})
         for name, table in _below(tensors, "table.").items():
             self.model.tables.load_table(name, table)
         self.load_optimizer_state(tensors)
@@ -231,5 +307,5 @@ def _finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _below(tensors: Mapping[str, Tensor | StoredRows], prefix: str) -> dict[str, Tensor | StoredRows]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -13,6 +13,7 @@ from ecdctr.exceptions import TrainingError
 from ecdctr.features.domains import AD
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel, Inputs
+from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.policy import Choice, Policy
 from ecdctr.nn.row_noise import row_keys
 
@@ -69,6 +70,10 @@ class AutoFT(CTRModel):
     def frozen(self) -> FullModel:
         """The frozen twin."""
         return self._twin[0]
+
+    def twin_tables(self) -> list[EmbeddingTables]:
+        """See `CTRModel.twin_tables`."""
+        return [self.frozen.tables]
 
     def decide(self, batch: Batch) -> tuple[Choice, Inputs]:
         """The policy's choice for `names`, and the frozen inputs that it has looked at."""

@@ -10,11 +10,14 @@ from ecdctr.features.domains import AD
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.nn.policy import FixedPolicy, LearnedPolicy, Policy, RandomPolicy
+from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.transfer.autoft import LAYER, AutoFT, decisions
 from ecdctr.transfer.parameter_map import TransferReport, warm_start
 
 
-def fine_tune(model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: int) -> FullModel | AutoFT:
+def fine_tune(
+    model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: int, steps: int = 1
+) -> FullModel | AutoFT:
     """Put a way of fine-tuning around a backbone.
 
     Args:
@@ -22,14 +25,17 @@ def fine_tune(model: FullModel, kind: FineTuning, settings: AutoftConfig, seed: 
         kind: As `transfer.policy` of the configuration.
         settings: Of AutoFT's policies.
         seed: Of the policy's initial values and chance.
+        steps: Of the training that begins, over which the temperature falls where the settings do not say.
     """
     if kind == "full":
         return model
     names = decisions(model, fields=kind != "autoft_layer", layers=kind != "autoft_field")
-    return AutoFT(model, _policy(model, kind, names, settings, seed), names, cost=settings.cost)
+    return AutoFT(model, _policy(model, kind, names, settings, seed, steps), names, cost=settings.cost)
 
 
-def _policy(model: FullModel, kind: FineTuning, names: list[str], settings: AutoftConfig, seed: int) -> Policy:
+def _policy(
+    model: FullModel, kind: FineTuning, names: list[str], settings: AutoftConfig, seed: int, steps: int
+) -> Policy:
     if kind == "freeze":
         return FixedPolicy([float(name == f"{LAYER}{_output_layer(model)}") for name in names])
     if kind == "autoft_random":
@@ -39,7 +45,7 @@ def _policy(model: FullModel, kind: FineTuning, names: list[str], settings: Auto
         len(names),
         settings.hidden_units,
         temperature=(settings.temperature_start, settings.temperature_end),
-        anneal_steps=settings.temperature_steps,
+        anneal_steps=settings.temperature_steps or max(steps, 1),
         seed=seed,
     )
 
@@ -53,7 +59,7 @@ def _output_layer(model: FullModel) -> str:
 def start_from(
     model: CTRModel,
     network: Mapping[str, Tensor],
-    tables: Mapping[str, Tensor],
+    tables: Mapping[str, Tensor | StoredRows],
     batch_norm: Literal["keep", "statistics", "full"],
 ) -> TransferReport:
     """Copy a pre-trained twin into a model, and where it has a frozen one, into that with all of its normalisation.
@@ -67,7 +73,7 @@ def start_from(
     return warm_start(model.tuned, network, tables, batch_norm)
 
 
-def load_frozen(model: AutoFT, network: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> None:
+def load_frozen(model: AutoFT, network: Mapping[str, Tensor], tables: Mapping[str, Tensor | StoredRows]) -> None:
     """Make the frozen twin what it was; rows that its vocabularies have gained are those that a fresh model has.
 
     Raises:

@@ -13,6 +13,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.gated_adapter import GatedAdapter
 from ecdctr.nn.mlp import MLP
+from ecdctr.nn.stored_rows import StoredRows
 
 Layer = tuple[str, nn.ReLU, int]
 """Name, activation and width of a hidden layer."""
@@ -74,7 +75,7 @@ class FrozenTower(CTRModel):
         self.source.eval()
         return self
 
-    def load_source(self, network: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> None:
+    def load_source(self, network: Mapping[str, Tensor], tables: Mapping[str, Tensor | StoredRows]) -> None:
         """Take over the source network's parameters, buffers and tables, as its own version names them."""
         self.source.load_network_state(network)
         for name, table in tables.items():

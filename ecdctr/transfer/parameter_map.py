@@ -9,6 +9,7 @@ from torch import Tensor
 from ecdctr.exceptions import TrainingError
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.normalization import DistributedBatchNorm
+from ecdctr.nn.stored_rows import StoredRows
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TransferReport:
 def warm_start(
     model: CTRModel,
     network: Mapping[str, Tensor],
-    tables: Mapping[str, Tensor],
+    tables: Mapping[str, Tensor | StoredRows],
     batch_norm: Literal["keep", "statistics", "full"],
 ) -> TransferReport:
     """Copy a pre-trained twin's parameters into a model.

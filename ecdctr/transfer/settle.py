@@ -1,6 +1,7 @@
 """What AutoFT's policies never choose is dropped: a model that serves needs one copy of what is always the same."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +29,27 @@ def constant_choices(model: AutoFT, batches: Iterable[Batch]) -> dict[str, bool]
     return {name: bool(first[at]) for at, name in enumerate(model.names) if same[at]}
 
 
+def recorded_constants(policies: Mapping[str, Any]) -> dict[str, bool]:
+    """The decisions that were the same for every row of the day that a version has scored.
+
+    Args:
+        policies: What `PolicyStatistics.gather` returned, as a version's record keeps it.
+
+    Returns:
+        As `constant_choices`.
+
+    Raises:
+        TrainingError: No row was scored.
+    """
+    parts = list(policies["tuned"].values())
+    if not parts:
+        raise TrainingError("the record counts no rows", hint="give the record of a version that has scored a day")
+    # A share of zeros or of ones is exact in floating point.
+    shares = [{part[at] for part in parts} for at in range(len(policies["decisions"]))]
+    named = zip(policies["decisions"], shares, strict=True)
+    return {name: seen == {1.0} for name, seen in named if seen in ({0.0}, {1.0})}
+
+
 def settle(model: AutoFT, constant: dict[str, bool]) -> FullModel | AutoFT:
     """A model for scoring in which decided fields and layers have one copy.
 
@@ -36,7 +58,7 @@ def settle(model: AutoFT, constant: dict[str, bool]) -> FullModel | AutoFT:
 
     Args:
         model: As trained; it stays as it is.
-        constant: As `constant_choices` gives it.
+        constant: As `constant_choices` or `recorded_constants` gives it.
 
     Returns:
         The plain backbone where nothing needs two copies any more, else AutoFT with what is left to choose.

@@ -50,7 +50,7 @@ def test_ways_of_fine_tuning_share_the_cpm_of_their_kind():
 def test_arms_whose_cpm_reads_otherwise_have_their_own():
     names = (
         "ecdctr", "ecdctr_no_tpm", "ecdctr_snapshots_1", "ecdctr_snapshots_2", "ecdctr_pool_mean", "ecdctr_pool_concat",
-        "ecdctr_latest_snapshot", "ecdctr_shuffled_embeddings",
+        "ecdctr_latest_snapshot", "ecdctr_shuffled_embeddings", "ecdctr_gate", "ecdctr_history_dropout",
     )  # fmt: skip
     found = twins([ARMS[name] for name in (*names, "ecdctr_bn_keep", "target_only")], config())
     assert len(found) == len(names)
@@ -63,6 +63,21 @@ def test_an_arm_that_asks_for_what_is_configured_shares_the_usual_cpm():
     )
     assert twin("ecdctr_snapshots_2", "levels.tpm.snapshots=2").name == "history"
     assert twin("ecdctr_latest_snapshot", "transfer.snapshot_lookup=latest").name == "history"
+
+
+def test_training_anew_each_day_is_a_cpm_of_its_own_unless_that_is_its_clock():
+    usual, daily = twin("ecdctr"), twin("ecdctr_retrained")
+    assert (daily.name, daily.every, usual.every) == ("history-every_1d", 1, config().levels.cpm.every)
+    assert twin("ecdctr_retrained", "levels.cpm.every=1d") == twin("ecdctr", "levels.cpm.every=1d")
+
+
+def test_gate_and_dropout_reach_the_model_and_are_configured_for_all_arms_with_history():
+    options = {name: twin(name).options(config()) for name in ("ecdctr", "ecdctr_gate", "ecdctr_history_dropout")}
+    told = {name: (found["history_gate"], found["history_dropout"]) for name, found in options.items()}
+    assert told == {"ecdctr": (False, 0.0), "ecdctr_gate": (True, 0.0), "ecdctr_history_dropout": (False, 0.2)}
+    changed = ("transfer.history_gate=true", "transfer.history_dropout=0.2")
+    assert twin("ecdctr_gate", *changed) == twin("ecdctr_history_dropout", *changed) == twin("ecdctr", *changed)
+    assert "history_gate" not in twin("target_only", *changed).options(config(*changed))
 
 
 def test_snapshots_and_pooling_reach_the_model_and_the_look_up():

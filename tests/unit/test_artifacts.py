@@ -22,8 +22,10 @@ def save_two(root: Path) -> CheckpointFolder:
 
 
 def test_the_newest_whole_checkpoint_wins(tmp_path):
-    step, tensors, record = save_two(tmp_path).latest()
-    assert (step, record) == (20, {"loss": 10.0})
+    folder = save_two(tmp_path)
+    assert folder.whole() == [10, 20]
+    tensors, parts, record = folder.load(20)
+    assert (parts, record) == ({}, {"loss": 10.0})
     assert torch.equal(tensors["w"], torch.full((4,), 20.0))
 
 
@@ -34,7 +36,7 @@ def test_a_flipped_byte_anywhere_means_the_checkpoint_before(tmp_path, place):
     data = bytearray(path.read_bytes())
     data[place] ^= 0x40
     path.write_bytes(bytes(data))
-    assert folder.latest()[0] == 10
+    assert folder.whole() == [10]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50])
@@ -42,19 +44,19 @@ def test_a_truncated_checkpoint_means_the_one_before(tmp_path, keep):
     folder = save_two(tmp_path)
     path = tmp_path / "step-000000020" / TENSORS
     path.write_bytes(path.read_bytes()[:keep])
-    assert folder.latest()[0] == 10
+    assert folder.whole() == [10]
 
 
 @pytest.mark.parametrize("name", [MARKER, TENSORS])
 def test_marker_without_file_and_file_without_marker(tmp_path, name):
     folder = save_two(tmp_path)
     (tmp_path / "step-000000020" / name).unlink()
-    assert folder.latest()[0] == 10
+    assert folder.whole() == [10]
 
 
 def test_a_checkpoint_of_another_task_is_passed_over(tmp_path):
     save_two(tmp_path)
-    assert CheckpointFolder(tmp_path, "another").latest() is None
+    assert CheckpointFolder(tmp_path, "another").whole() == []
 
 
 def test_only_the_newest_are_kept(tmp_path):

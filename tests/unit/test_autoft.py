@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from ecdctr.artifacts.parameters import parameter_digest
-from ecdctr.config.schema import AutoftConfig, TrainingConfig
+from ecdctr.config.schema import AutoftConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess

@@ -13,7 +13,7 @@ TREE = """
 import subprocess, sys, time
 print("ready", flush=True)
 taken = bytearray(60_000_000)
-subprocess.run([sys.executable, "-c", "taken = bytearray(30_000_000)\\nfor _ in range(6_000_000): pass"], check=True)
+subprocess.run([sys.executable, "-c", "taken = bytearray(30_000_000)\\nfor _ in range(30_000_000): pass"], check=True)
 print("done", flush=True)
 """
 

@@ -1,5 +1,6 @@
 """The command line: exit codes and the JSON line by contract, and never a traceback for a user's mistake."""
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ecdctr.cli import app
+from ecdctr.cli.command import as_table
 from ecdctr.exceptions import AlreadyDone, NotReadyError, TemporaryError
 
 pytestmark = pytest.mark.unit
@@ -77,3 +79,29 @@ def test_a_result_is_one_json_line(monkeypatch):
     assert code == 0
     assert json.loads(out)["result"] == {"table": "t", "report": "r"}
     assert call("run", "--config", SIMULATED)[1] == "t\n"
+
+
+@pytest.mark.parametrize(
+    ("until", "prepared", "code"), [("2024-01-09", 8, 3), ("2024-01-08", 8, 4), ("2024-01-05", 8, 4), (None, 8, 4)]
+)
+def test_prepare_tells_logs_that_have_not_come_from_days_that_are_done(monkeypatch, until, prepared, code):
+    done = {"days": 0, "changed": 0, "quarantined": 0, "until": dt.date(2024, 1, prepared)}
+    monkeypatch.setattr("ecdctr.pipelines.prepare.prepare_tables", lambda *_: done)
+    asked = () if until is None else ("--until", until)
+    assert call("prepare", "--config", SIMULATED, *asked, "--json")[0] == code
+
+
+def test_train_passes_on_whether_the_clock_decides(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "ecdctr.pipelines.train.train_one", lambda *_, only_due: seen.append(only_due) or {"versions": []}
+    )
+    for more in ((), ("--if-due",)):
+        assert call("train", "cpm", "--config", SIMULATED, "--date", "2024-01-20", *more)[0] == 0
+    assert seen == [False, True]
+
+
+def test_names_from_data_are_no_markup_in_tables():
+    text = as_table([{"column": "[bold]x[/bold] [/] :smile:", "days": "[2024-01-01, 2024-01-05)"}])
+    assert "[bold]x[/bold] [/] :smile:" in text
+    assert "[2024-01-01, 2024-01-05)" in text

@@ -79,6 +79,7 @@ class Warehouse:
             versions=lambda level, arm: [e for e in self.entries if (e.level, e.arm) == (level, arm)]
         )
         self.lake = SimpleNamespace(pin=self.pin)
+        self.model_digest = lambda level: self.config.model_digest(level)
 
     @staticmethod
     def entry(config, arm: str, day: dt.date) -> LedgerEntry:
@@ -191,7 +192,7 @@ def test_arms_are_walked_one_by_one_seed_after_seed_and_the_time_left_counts_onl
     monkeypatch.setattr(logging.getLogger("ecdctr"), "propagate", True)
     before = warehouse.config
     with caplog.at_level("INFO"):
-        compare_module._walk_all(warehouse, variants, (WALKED[0], UNTIL))
+        compare_module._walk_all(warehouse, variants, (WALKED[0], UNTIL), {})
     holdout = variants[1].holdout
     assert walked == [(seed, arm, holdout) for seed in (1, 2) for arm in ARMS]
     assert warehouse.config is before

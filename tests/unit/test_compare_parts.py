@@ -13,6 +13,7 @@ from ecdctr.config.schema import HoldoutConfig
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.metrics import auc, gauc, paired_bootstrap
+from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.differences import differences, pairs
 from ecdctr.pipelines.holdout import held_out, holdout_before
@@ -156,7 +157,7 @@ def walked():
 
 def test_costs_by_hand(walked):
     workspace, versions = walked
-    found = cost(workspace, versions, day(10), day(14))
+    found = cost(workspace, ARMS["ecdctr"], versions, day(10), day(14))
     assert (found["updates"], found["update"]) == (2, {"rows": 10.0, "seconds": pytest.approx(0.6)})
     assert (found["replays"], found["replay"]) == (2, {"rows": 60.0, "seconds": 2.0})
     assert found["per_day"]["actr"] == {"rows": 35.0, "seconds": pytest.approx(1.3)}
@@ -172,7 +173,7 @@ def test_costs_by_hand(walked):
 def test_joint_training_anew_would_read_the_natural_window_as_well(walked):
     workspace, versions = walked
     joint = [replace(entry, tables={"ad_samples": 1, "natural_samples": 1}) for entry in versions["actr"]]
-    found = cost(workspace, {"tpm": [], "cpm": [], "actr": joint}, day(10), day(14))
+    found = cost(workspace, ARMS["ecdctr"], {"tpm": [], "cpm": [], "actr": joint}, day(10), day(14))
     assert found["retrained_daily"] == {"actr": {"rows": 60.0 + 400.0, "seconds": None}}
 
 
@@ -182,28 +183,28 @@ def test_held_out_rows_are_no_rows_of_training_anew(walked):
         files=[file(offset, part, 5) for offset in range(14) for part in (0, 1)]
     )
     workspace.config.holdout = HoldoutConfig(since=day(7), until=day(10))
-    found = cost(workspace, {"tpm": [], "cpm": [], "actr": versions["actr"]}, day(10), day(11))
+    found = cost(workspace, ARMS["ecdctr"], {"tpm": [], "cpm": [], "actr": versions["actr"]}, day(10), day(11))
     # Six days of ten rows, three of them without a lane of five.
     assert found["retrained_daily"]["actr"]["rows"] == 60.0 - 15.0
 
 
 def test_an_arm_without_upper_levels_costs_none_of_them(walked):
     workspace, versions = walked
-    found = cost(workspace, {**versions, "tpm": [], "cpm": []}, day(10), day(14))
+    found = cost(workspace, ARMS["ecdctr"], {**versions, "tpm": [], "cpm": []}, day(10), day(14))
     assert set(found["per_day"]) == set(found["retrained_daily"]) == {"actr"}
 
 
 def test_an_arm_trained_on_both_tables_would_train_anew_on_both(walked):
     workspace, versions = walked
     both = [replace(each, tables={"ad_samples": 3, "natural_samples": 5}) for each in versions["actr"]]
-    found = cost(workspace, {"tpm": [], "cpm": [], "actr": both}, day(10), day(14))
+    found = cost(workspace, ARMS["ecdctr"], {"tpm": [], "cpm": [], "actr": both}, day(10), day(14))
     # Six days of ten ads, and CPM's four days of a hundred natural rows.
     assert found["retrained_daily"] == {"actr": {"rows": 460.0, "seconds": None}}
 
 
 def test_costs_of_seeds_are_averaged(walked):
     workspace, versions = walked
-    found = cost(workspace, versions, day(10), day(14))
+    found = cost(workspace, ARMS["ecdctr"], versions, day(10), day(14))
     slower = {**found, "update": {"rows": 10.0, "seconds": 1.2}}
     assert mean_cost([found, slower])["update"] == {"rows": 10.0, "seconds": pytest.approx(0.9)}
     assert mean_cost([found, slower])["retrained_daily"] == found["retrained_daily"]

@@ -103,6 +103,8 @@ def test_digests_know_what_decides_a_model(config_file):
     assert config.digest() != longer.digest()
     assert config.model_digest() == longer.model_digest()
     assert config.model_digest() != wider.model_digest()
+    dealt = load_config(config_file, ["levels.actr.training.tables.exchange=row_wise"])
+    assert (config.digest(), config.model_digest()) == (dealt.digest(), dealt.model_digest())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess

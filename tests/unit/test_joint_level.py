@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, join_plans, plan_lanes
 from ecdctr.distributed.single import SingleProcess

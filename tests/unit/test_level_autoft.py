@@ -10,12 +10,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecdctr.config.schema import AutoftConfig, TrainingConfig
+from ecdctr.config.schema import AutoftConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.distributed.inline import run_inline
+from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
+from ecdctr.exceptions import TrainingError
 from ecdctr.features import FeatureSet
-from ecdctr.training.level import FROZEN_NETWORK, FROZEN_TABLES, NETWORK, OPTIMIZER, TABLES, train_level
+from ecdctr.training.level import (
+    FROZEN_NETWORK,
+    FROZEN_TABLES,
+    NETWORK,
+    OPTIMIZER,
+    TABLES,
+    _batches,
+    _build,
+    load_version,
+    train_level,
+)  # fmt: skip
 from ecdctr.training.task import Files, FineTune, LevelTask, Start
+from ecdctr.transfer.settle import constant_choices, recorded_constants, settle
 
 pytestmark = pytest.mark.unit
 
@@ -61,12 +75,14 @@ class Days:
         self.root, self.ranks = root, ranks
         (root / "data").mkdir(parents=True)
 
-    def task(self, version: str, day: int, start: Start, rows=ROWS, policy: str | None = "autoft") -> LevelTask:
+    def task(
+        self, version: str, day: int, start: Start, rows=ROWS, policy: str | None = "autoft", steps: int | None = 10
+    ) -> LevelTask:
         return LevelTask(
             version=version, level="actr", arm="autoft", features=dict(FEATURES.__dict__), rows=rows, backbone="dcnv2",
             options={"hidden_units": [8], "embedding_dim": 4}, training=TrainingConfig(batch_size=32), seed=3, lanes=2,
             ranks=self.ranks, start=start, train=[samples(self.root / "data", day)],
-            fine_tune=FineTune(kind=policy, settings=AutoftConfig(temperature_steps=10)) if policy else None,
+            fine_tune=FineTune(kind=policy, settings=AutoftConfig(temperature_steps=steps)) if policy else None,
             score=samples(self.root / "data", day + 1), score_dir=str(self.root / "scores" / version),
             store=str(self.root / "store"), checkpoints=str(self.root / "checkpoints" / version),
         )  # fmt: skip
@@ -120,6 +136,22 @@ def test_the_next_day_goes_on_with_tuned_way_policy_and_temperature(days):
     assert len(load_file(days.folder("day2") / TABLES)["item_id"]) == 30
 
 
+def test_the_temperature_falls_over_the_replay_that_starts_from_cpm(days):
+    anneal = {}
+    for version, day, start in (
+        ("replay", 1, days.start("warm", "cpm")),
+        ("next", 2, days.start("continue", "replay")),
+    ):
+        task = days.task(version, day, start, steps=None)
+        half = task.model_copy(update={"train": [task.train[0].model_copy(update={"files": task.train[0].files[:1]})]})
+        days.train(half if version == "next" else task)
+        anneal[version] = int(load_file(days.folder(version) / NETWORK)["policy.anneal_steps"])
+    # 256 rows in steps of 32; the day after has half of them.
+    assert anneal == {"replay": 8, "next": 8}
+    given = load_file(days.folder("day2") / NETWORK)
+    assert int(given["policy.anneal_steps"]) == 10
+
+
 def test_a_version_scores_by_itself_without_its_parents(days, tmp_path):
     alone = Days(tmp_path / "alone")
     for version in ("day1", "day2"):
@@ -143,6 +175,40 @@ def test_choices_are_recorded_for_the_scored_day(days):
     assert sum(found["rows"].values()) == 256
     assert all(0 <= share <= 1 for shares in found["tuned"].values() for share in shares)
     assert "policies" not in days.records["cpm"]
+
+
+@pytest.mark.parametrize("policy", ["freeze", "autoft"])
+def test_what_the_record_calls_constant_has_one_copy_in_the_model_that_scores(days, policy):
+    version = f"settled-{policy}"
+    task = days.task(version, 1, days.start("warm", "cpm"), policy=policy)
+    record = days.train(task)
+    model = _build(task, SingleProcess())
+    load_version(model, days.folder(version))
+    constant = recorded_constants(record["policies"])
+    small = settle(model.eval(), constant)
+    rows = list(_batches(task, SingleProcess(), [task.score], epoch=0, shuffle=False, batch_size=64, names=True))
+    assert constant == constant_choices(model, rows)
+    if policy == "freeze":
+        assert type(small) is type(model.tuned)
+        assert set(constant) == set(model.names)
+    probabilities = days.scores(version)["probability"].to_numpy()
+    events = np.array([event for batch in rows for event in batch.event_id])
+    scored = np.concatenate([torch.sigmoid(small(batch).double()).detach().numpy() for batch in rows])
+    # Batches of another size may sum in another order; the two models may not differ at all.
+    np.testing.assert_allclose(scored[np.argsort(events)], probabilities, rtol=1e-5)
+    for batch in rows:
+        assert torch.equal(small(batch), model(batch))
+
+
+def test_a_decision_that_one_group_of_users_takes_otherwise_is_not_constant():
+    told = {
+        "decisions": ["a", "b", "c"],
+        "rows": {"1": 5, "2-4": 9},
+        "tuned": {"1": [0.0, 1.0, 0.0], "2-4": [0.0, 1.0, 1.0]},
+    }
+    assert recorded_constants(told) == {"a": False, "b": True}
+    with pytest.raises(TrainingError, match="no rows"):
+        recorded_constants({"decisions": ["a"], "rows": {}, "tuned": {}})
 
 
 def test_frozen_as_a_whole_but_for_the_head(days):

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from ecdctr.config.training import OptimizerConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.exceptions import TrainingError
 from ecdctr.nn.embedding import EmbeddingTables
-from ecdctr.training.optimizers import LazyAdam, RowwiseAdagrad, merge_packed, pack_rows
+from ecdctr.training.optimizers import Ftrl, LazyAdam, RowwiseAdagrad, sparse_optimizer
+from ecdctr.training.row_exchange import merge_packed, pack_rows
 
 pytestmark = pytest.mark.unit
 
@@ -59,7 +61,70 @@ def test_rowwise_adagrad_is_its_formula_and_of_one_column_torch_s_adagrad():
     torch.testing.assert_close(wide.weight, expected)
 
 
+def test_ftrl_without_penalties_is_torch_s_adagrad_by_coordinate_from_the_initial_row():
+    fused = tables()
+    rows = [nn.Parameter(row.clone()) for row in fused.weight]
+    dense = [torch.optim.Adagrad([row], lr=0.1, eps=0.5) for row in rows]
+    sparse = Ftrl(fused, lr=0.1, beta=0.5)
+    for places, gradients in steps():
+        sparse.step(places, gradients.clone())
+        for place, gradient in zip(places.tolist(), gradients, strict=True):
+            rows[place].grad = gradient.clone()
+            dense[place].step()
+    torch.testing.assert_close(fused.weight, torch.stack([row.detach() for row in rows]))
+
+
+def test_ftrl_is_the_closed_form_of_its_paper():
+    """z and n as McMahan et al. have them, in float64, from the z that stands for the initial row."""
+    alpha, beta, l1, l2 = 0.1, 0.5, 0.2, 0.3
+    fused = tables()
+    weight = fused.weight.double().clone()
+    z, n = -(weight * (beta / alpha + l2) + weight.sign() * l1), torch.zeros_like(weight)
+    sparse = Ftrl(fused, lr=alpha, beta=beta, l1=l1, l2=l2)
+    for places, gradients in steps():
+        sparse.step(places, gradients.clone())
+        for place, g in zip(places.tolist(), gradients.double(), strict=True):
+            sigma = ((n[place] + g**2).sqrt() - n[place].sqrt()) / alpha
+            z[place] += g - sigma * weight[place]
+            n[place] += g**2
+            solved = -(z[place] - z[place].sign() * l1) / ((beta + n[place].sqrt()) / alpha + l2)
+            weight[place] = torch.where(z[place].abs() <= l1, 0.0, solved)
+    torch.testing.assert_close(fused.weight, weight.float())
+    assert (weight[[3, 7, 20, 33]] == 0).any()
+
+
 @pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam])
+def test_the_penalty_is_that_of_the_touched_rows_alone(kind):
+    plain, penalised = tables(), tables()
+    first, second = kind(plain, lr=0.1), kind(penalised, lr=0.1, l2=0.5)
+    for places, gradients in steps():
+        first.step(places, gradients + 0.5 * plain.weight[places])
+        second.step(places, gradients)
+    assert torch.equal(plain.weight, penalised.weight)
+
+
+@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam, Ftrl])
+def test_touched_rows_stay_within_max_norm_and_keep_their_direction(kind):
+    free, bound = tables(), tables()
+    free.weight.mul_(10)
+    bound.weight.mul_(10)
+    places = torch.tensor([3, 7])
+    kind(free, lr=0.1).step(places, torch.ones(2, 5))
+    kind(bound, lr=0.1, max_norm=0.05).step(places, torch.ones(2, 5))
+    norms = free.weight.norm(dim=1, keepdim=True)
+    expected = free.weight.clone()
+    expected[places] *= (0.05 / norms[places]).clamp(max=1)
+    torch.testing.assert_close(bound.weight, expected)
+
+
+def test_settings_name_the_optimiser_and_its_options():
+    made = sparse_optimizer(tables(), OptimizerConfig(sparse_optimizer="ftrl", ftrl_l1=0.5, sparse_l2=2, max_norm=3))
+    assert (type(made), made.l1, made.l2, made.beta, made.max_norm) == (Ftrl, 0.5, 2, 1e-4, 3)
+    with pytest.raises(ValueError, match="ftrl_l1 is set"):
+        OptimizerConfig(ftrl_l1=0.5)
+
+
+@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam, Ftrl])
 def test_only_the_rows_of_the_batch_move(kind):
     fused = tables()
     before = fused.weight.clone()
@@ -68,7 +133,7 @@ def test_only_the_rows_of_the_batch_move(kind):
     assert moved.tolist() == [4, 30]
 
 
-@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam])
+@pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam, Ftrl])
 def test_state_goes_into_a_grown_vocabulary(kind):
     small, large = tables(20), tables(26)
     first, second = kind(small, lr=0.1), kind(large, lr=0.1)
@@ -87,7 +152,7 @@ def test_state_goes_into_a_grown_vocabulary(kind):
 
 
 def merge_touched(collective, places, gradients):
-    return merge_packed(collective.all_gather(pack_rows(places, gradients)))
+    return merge_packed(collective.all_gather(pack_rows(places, gradients, wide=True)), gradients.shape[1])
 
 
 def test_ranks_end_with_the_same_bits_and_the_sum():

@@ -2,6 +2,7 @@
 
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def write(folder, sizes, row_group=1 << 20) -> list[FileRows]:
 def numbers_of(batch: Batch) -> list[int]:
     number = batch.ids[:, 1]
     assert batch.ids[:, 0].tolist() == [at + HUGE for at in number.tolist()]
-    assert torch.equal(batch.sequences["clicks"], number[:, None].expand(-1, 3))
+    assert torch.equal(batch.sequences["clicks"], number[:, None].expand_as(batch.sequences["clicks"]))
     assert torch.equal(batch.numbers[:, 0], number / 2)
     assert torch.equal(batch.day, number % 5)
     assert torch.equal(batch.label, (number % 2).float())
@@ -88,8 +89,35 @@ def test_more_ranks_than_lanes_with_rows_get_empty_batches(tmp_path):
     batches = list(iterate(plan, 3, 4, FEATURES, 2, names=True))
     assert [len(batch) for batch in batches] == [0, 0, 0]
     assert batches[0].ids.shape == (0, 2)
-    assert batches[0].sequences["clicks"].shape == (0, 3)
+    assert batches[0].sequences["clicks"].shape == (0, 1)
     assert batches[0].event_id == []
+
+
+def test_padding_is_cut_where_the_longest_list_of_a_batch_ends_alike_for_its_attributes(tmp_path):
+    features = replace(
+        FEATURES,
+        sequence_fields={"clicks": 5, "hour": 5, "tags": 4},
+        vocabulary_of=FEATURES.vocabulary_of | {"hour": "hour", "tags": "tag"},
+        aligned={"hour": "clicks"},
+    )
+    lists = {
+        "clicks": [[7, 0, 0, 0, 0], [7, 8, 0, 0, 0], [0] * 5, [0] * 5],
+        "hour": [[1, 2, 0, 0, 0], [1, 2, 3, 0, 0], [0] * 5, [0] * 5],
+        "tags": [[0] * 4, [9, 9, 9, 9], [0] * 4, [5, 0, 0, 0]],
+    }
+    table = table_of(0, 4)
+    for name, values in lists.items():
+        table = table.drop_columns(name) if name in table.column_names else table
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, tmp_path / "a.parquet")
+    plan = plan_lanes([FileRows(str(tmp_path / "a.parquet"), 4)], 1, 0, False)
+    batches = list(iterate(plan, 0, 1, features, 2))
+    widths = [{name: ids.shape[1] for name, ids in batch.sequences.items()} for batch in batches]
+    assert widths == [{"clicks": 3, "hour": 3, "tags": 4}, {"clicks": 1, "hour": 1, "tags": 1}]
+    for name, values in lists.items():
+        for at, batch in enumerate(batches):
+            expected = torch.tensor(values)[2 * at : 2 * at + 2, : widths[at][name]]
+            assert torch.equal(batch.sequences[name], expected)
 
 
 def test_files_are_read_in_the_plans_order_and_row_groups_in_the_files(tmp_path):

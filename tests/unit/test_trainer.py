@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ecdctr.artifacts.parameters import parameter_digest
-from ecdctr.config.schema import TrainingConfig
+from ecdctr.config.training import TrainingConfig
 from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess

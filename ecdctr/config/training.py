@@ -1,0 +1,94 @@
+"""How a level is trained: optimisers, learning rates, batches, and where tables lie."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ecdctr.config.settings import Settings
+
+
+class OptimizerConfig(Settings):
+    """Adam for the network; for the embedding tables an optimiser that touches the rows of a batch alone."""
+
+    dense_learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam."""
+    sparse_optimizer: Literal["rowwise_adagrad", "lazy_adam", "ftrl"] = "rowwise_adagrad"
+    """Of the tables; definitions: docs/models.md. State per row: 1 number, 2·D + 1, 2·D."""
+    sparse_learning_rate: float = Field(default=2e-2, gt=0)
+    """Of the tables' optimiser."""
+    sparse_l2: float = Field(default=0.0, ge=0)
+    """λ of the penalty ½ λ ‖row‖² on each row that a step touches."""
+    max_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of a row after a step that touches it."""
+    ftrl_beta: float | None = Field(default=None, gt=0)
+    """`ftrl`: β; none: 1e-4, since gradients are those of a batch's mean."""
+    ftrl_l1: float | None = Field(default=None, ge=0)
+    """`ftrl`: λ of the penalty λ ‖row‖₁; none: 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled, on the network's weights only."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the network's gradient."""
+    schedule: Literal["constant", "warmup", "cosine"] = "constant"
+    """Of both learning rates over the steps of a version: as they are; after a linear rise as they are; falling along half a cosine,
+    after a linear rise where `warmup_steps` is set."""
+    warmup_steps: int | None = Field(default=None, ge=1)
+    """`warmup`, `cosine`: steps of the linear rise."""
+    final_rate: float | None = Field(default=None, ge=0, le=1)
+    """`cosine`: part of the learning rates that is left at the end; none: 0."""
+    copied_rate: float = Field(default=1.0, ge=0)
+    """Factor of both learning rates for what A-CTR has copied from CPM: parameters, and rows of tables."""
+    new_rate: float = Field(default=1.0, ge=0)
+    """Factor of both learning rates for what A-CTR has beside that: re-initialised parameters, policies, later rows of tables."""
+
+    @model_validator(mode="after")
+    def _options_are_the_optimizer_s(self) -> "OptimizerConfig":
+        for option in ("ftrl_beta", "ftrl_l1"):
+            if getattr(self, option) is not None and self.sparse_optimizer != "ftrl":
+                raise ValueError(f"{option} is set, which sparse_optimizer {self.sparse_optimizer!r} does not have")
+        if self.schedule == "warmup" and self.warmup_steps is None:
+            raise ValueError("schedule 'warmup' asks for warmup_steps")
+        if self.schedule == "constant" and self.warmup_steps is not None:
+            raise ValueError("warmup_steps is set, which schedule 'constant' does not have")
+        if self.schedule != "cosine" and self.final_rate is not None:
+            raise ValueError(f"final_rate is set, which schedule {self.schedule!r} does not have")
+        return self
+
+
+class TablesConfig(Settings):
+    """Where the embedding tables of a level lie while it is trained; see docs/distributed.md."""
+
+    exchange: Literal["replicated", "row_wise", "auto"] = "auto"
+    """Every rank holds all rows, or each row lies on one rank and is fetched by the others; `auto` decides table by table.
+    All give the same parameters."""
+    shard_above_bytes: int = Field(default=2**30, ge=0)
+    """`auto`: tables above it, optimiser state included, are dealt to the ranks."""
+    max_table_bytes: int | None = Field(default=None, ge=1)
+    """Most bytes of tables and optimiser state on one rank: `auto` deals further tables, largest first, until they fit; what does
+    not fit is refused. None: no limit."""
+
+
+class TrainingConfig(OptimizerConfig):
+    """How one level is trained."""
+
+    tables: TablesConfig = TablesConfig()
+
+    batch_size: int = Field(default=1024, ge=1)
+    """Rows of a step over all ranks together."""
+    micro_batches: int = Field(default=1, ge=1)
+    """Parts into which each rank cuts its rows of a step: gradients add up before the one update. Less memory; batch normalisation
+    sees one part at a time, and AutoFT's temperature counts each."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """`bfloat16`: the network computes matrix products in it; parameters, tables, sums over ranks and losses stay float32."""
+    epochs: int = Field(default=1, ge=1)
+    """A second one over-fits sparse ids."""
+    shuffle: bool = True
+    """False: rows in the order of their days."""
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """Steps between two checkpoints within a level."""
+
+
+class ActrTrainingConfig(TrainingConfig):
+    """How the ad model is trained."""
+
+    batch_size: int = Field(default=256, ge=1)
+    """Rows of a step over all ranks together."""

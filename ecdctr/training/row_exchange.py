@@ -1,0 +1,91 @@
+"""How gradients of table rows get to the ranks that update them.
+
+Rows of replicated vocabularies go to all ranks, those of sharded ones to the rank that holds them. Either way a row's
+gradients are added in the order of ranks, so both ways give the same bits.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ecdctr.distributed.collective import Collective
+from ecdctr.nn.distinct import distinct
+from ecdctr.nn.row_layout import RowLayout
+
+HALF = 31
+"""Bits of a row number that travel in one signed 32-bit integer."""
+
+
+def exchange_gradients(
+    collective: Collective, layout: RowLayout, buffer: Tensor, places: Tensor, gradients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum the network's gradients in place, and those of touched rows where they are held; in one round of the ranks.
+
+    Args:
+        collective: The ranks.
+        layout: Of the tables.
+        buffer: The network's gradients, equal in shape on all ranks.
+        places: Fused rows that this rank has touched, `(U,)` ascending; may be none.
+        gradients: Of these rows, `(U, D)`.
+
+    Returns:
+        Touched rows of the matrix of this rank, `(U',)` ascending, and the sums of their gradients `(U', D)`.
+    """
+    if collective.size == 1:
+        return places, gradients
+    dim = gradients.shape[1]
+    packed = pack_rows(places, gradients, wide=layout.end > 1 << HALF)
+    if not layout.sharded:
+        return merge_packed(collective.all_reduce_and_gather_(buffer, packed), dim)
+    cut = int(torch.searchsorted(places, layout.first_sharded))
+    dealt = layout.deal(places[cut:])
+    sent = pack_rows(dealt.local, gradients[cut:].index_select(0, dealt.order), wide=layout.local_rows > 1 << HALF)
+    received = collective.begin_all_to_all(sent, dealt.splits)
+    if layout.first_sharded:
+        replicated = merge_packed(collective.all_reduce_and_gather_(buffer, packed[:cut]), dim)
+    else:
+        collective.all_reduce_(buffer)
+        replicated = places[:0], gradients[:0]
+    # Sharded rows lie behind the replicated ones, so the two stay in ascending order.
+    parts = zip(replicated, merge_packed(received()[0], dim), strict=True)
+    rows, sums = (torch.cat(pair) for pair in parts)
+    return rows, sums
+
+
+def add_up(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Distinct rows, ascending, and sums of gradients of several look-ups, each with distinct rows; in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    groups = distinct(torch.cat([places for places, _ in parts]))
+    return groups.rows, groups.merge(torch.cat([gradients for _, gradients in parts]))
+
+
+def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool) -> Tensor:
+    """Touched rows and their gradients as one int32 matrix, for one exchange instead of two.
+
+    The bits of both travel as integers, which no transport rounds.
+
+    Args:
+        places: Row numbers `(U,)`; may be none.
+        gradients: Their gradients `(U, D)`.
+        wide: Whether a row number needs more than 31 bits.
+
+    Returns:
+        `(U, D + 1)`, or `(U, D + 2)` where wide.
+    """
+    numbers = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1) if wide else places.unsqueeze(1)
+    return torch.cat([gradients.contiguous().view(torch.int32), numbers.to(torch.int32)], 1)
+
+
+def merge_packed(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Distinct rows, ascending, and the sums of their gradients, added in the order in which they stand.
+
+    Args:
+        packed: What `pack_rows` gave on each rank, in the order of ranks: so the bits are the same wherever it is merged.
+        dim: D.
+    """
+    numbers = packed[:, dim:].to(torch.int64)
+    places = (numbers[:, 0] << HALF) | numbers[:, 1] if numbers.shape[1] == 2 else numbers[:, 0]
+    groups = distinct(places)
+    return groups.rows, groups.merge(packed.view(torch.float32)[:, :dim])
