@@ -66,7 +66,7 @@ def test_one_user_with_half_of_all_rows_a_hot_item_and_five_thousand_columns(spa
     features = [
         {"name": "clicked", "kind": "sequence", "length": 20},
         {"name": "user", "kind": "rate", "of": ["user_id"]},
-        {"name": "hot", "kind": "cross", "sources": ["user_id", "item_id"]},
+        {"name": "hot", "kind": "cross", "sources": ["user_id", "item"]},
         {"name": "age", "kind": "age", "boundaries": [1, 2]},
     ]
     config = make_config(features=features)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ecdctr.cli import _table, app
+from ecdctr.cli import app
+from ecdctr.cli.command import as_table
 from ecdctr.exceptions import AlreadyDone, NotReadyError, TemporaryError
 
 pytestmark = pytest.mark.unit
@@ -101,6 +102,6 @@ def test_train_passes_on_whether_the_clock_decides(monkeypatch):
 
 
 def test_names_from_data_are_no_markup_in_tables():
-    text = _table([{"column": "[bold]x[/bold] [/] :smile:", "days": "[2024-01-01, 2024-01-05)"}])
+    text = as_table([{"column": "[bold]x[/bold] [/] :smile:", "days": "[2024-01-01, 2024-01-05)"}])
     assert "[bold]x[/bold] [/] :smile:" in text
     assert "[2024-01-01, 2024-01-05)" in text

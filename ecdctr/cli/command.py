@@ -1,0 +1,108 @@
+"""What all commands have in common: their options, the way they end, and how results are written."""
+
+import datetime as dt
+import io
+import json
+import logging
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ecdctr import log
+from ecdctr.config import Config, load_config
+from ecdctr.exceptions import AlreadyDone, EcdctrError, InputError, NotReadyError
+
+logger = logging.getLogger(__name__)
+
+ConfigPath = Annotated[Path, typer.Option("--config", help="A YAML file, or a folder of overlays.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the config; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON line on stdout; the log goes to stderr.")]
+Date = Annotated[str | None, typer.Option(help="A day, YYYY-MM-DD (UTC days unless the data set says otherwise).")]
+DEFAULT_CONFIG = Path("conf/datasets/simulated.yml")
+
+STATUS = {NotReadyError.exit_code: "not_ready", AlreadyDone.exit_code: "noop"}
+
+
+def as_day(text: str | None, option: str) -> dt.date | None:
+    """A day of the command line; None where it was not given.
+
+    Raises:
+        InputError: It is no day.
+    """
+    if text is None:
+        return None
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is no day", hint="write YYYY-MM-DD, for example 2024-02-01") from error
+
+
+def load(path: Path, overrides: list[str] | None) -> Config:
+    """The configuration of a command."""
+    return load_config(path, overrides or [])
+
+
+def conclude(
+    command: str, as_json: bool, action: Callable[[], dict[str, Any]], text: Callable[[dict[str, Any]], str]
+) -> None:
+    """Run one command's pipeline function and leave with the contract's exit code."""
+    log.configure()
+    answer: dict[str, Any] = {
+        "status": "ok",
+        "command": command,
+        "run_id": uuid.uuid4().hex[:12],
+        "result": {},
+        "error": None,
+    }
+    code = 0
+    try:
+        answer["result"] = action()
+    except EcdctrError as error:
+        code = error.exit_code
+        answer["status"] = STATUS.get(code, "error")
+        answer["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        logger.log(logging.INFO if code == AlreadyDone.exit_code else logging.ERROR, "%s", error)
+    except KeyboardInterrupt:
+        code = 75
+        answer |= {
+            "status": "error",
+            "error": {"type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on"},
+        }
+        logger.error("interrupted; call again to go on")
+    except Exception as error:
+        code = 1
+        answer |= {"status": "error", "error": {"type": type(error).__name__, "message": str(error), "hint": None}}
+        logger.exception("%s failed", command)
+    if as_json:
+        sys.stdout.write(json.dumps(answer, default=str) + "\n")
+    elif answer["result"]:
+        sys.stdout.write(text(answer["result"]) + "\n")
+    sys.stdout.flush()
+    if code:
+        raise typer.Exit(code)
+
+
+def lines(result: dict[str, Any]) -> str:
+    """A result for people, a line for each key."""
+    return "\n".join(f"{key:<16} {value}" for key, value in result.items())
+
+
+def as_table(rows: list[dict[str, Any]]) -> str:
+    """Rows for people, with a column for each key."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return "none"
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    # Names from data are no markup.
+    console = Console(width=160, file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()

@@ -1,0 +1,105 @@
+"""`ecdctr tables`: look at the warehouse, clean it up."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude, lines, load
+
+tables = typer.Typer(no_args_is_help=True, help="Delta tables of the warehouse.")
+
+
+@tables.command("list")
+def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False) -> None:
+    """All tables of the warehouse with version, rows, bytes and files.
+
+    Example: `ecdctr tables list`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.inspect import list_tables
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return {"tables": list_tables(opened)}
+
+    conclude("tables list", as_json, action, lambda result: as_table(result["tables"]))
+
+
+@tables.command("show")
+def tables_show(
+    name: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
+) -> None:
+    """One table: its columns with their meaning, its days; of `data_quality` also what the checks found.
+
+    Example: `ecdctr tables show data_quality`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.inspect import show_table
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return show_table(opened, name)
+
+    def shown(result: dict[str, Any]) -> str:
+        days = result.get("days")
+        span = f", {days['count']} days from {days['first']} to {days['last']}" if days else ""
+        head = f"{result['table']}: version {result['version']}, {result['rows']:,} rows{span}"
+        parts = [head, as_table(result["columns"]), *([as_table(result["outcomes"])] if "outcomes" in result else [])]
+        return "\n".join(parts)
+
+    conclude("tables show", as_json, action, shown)
+
+
+@tables.command("vacuum")
+def tables_vacuum(
+    yes: Annotated[bool, typer.Option("--yes/--dry-run", help="Remove the files; by default only say which.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Remove files that no live model, running job or recent version needs; says first what it would remove.
+
+    Example: `ecdctr tables vacuum --config conf/datasets/kuairand.yml --yes`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.maintain import vacuum
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return vacuum(opened, remove=yes)
+
+    def shown(result: dict[str, Any]) -> str:
+        last = "removed" if result["removed"] else "nothing is removed yet; --yes removes these files"
+        return f"{as_table(result['tables'])}\n{result['live_models']} live models; {last}"
+
+    conclude("tables vacuum", as_json, action, shown)
+
+
+@tables.command("compact")
+def tables_compact(
+    config: ConfigPath = DEFAULT_CONFIG,
+    vocabulary: Annotated[
+        bool, typer.Option("--vocabulary", help="Drop expired tokens and deal ids anew; models must be trained anew.")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Write the many small files of the ledger, predictions and other small tables together.
+
+    Example: `ecdctr tables compact`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.maintain import compact_tables, renew_vocabulary
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return renew_vocabulary(opened) if vocabulary else compact_tables(opened)
+
+    def shown(result: dict[str, Any]) -> str:
+        return lines(result) if vocabulary else as_table(result["tables"])
+
+    conclude("tables compact", as_json, action, shown)
