@@ -61,6 +61,7 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
 
     Raises:
         NotReadyError: An arm without a prediction in the window.
+        InputError: All versions of an arm are of another generation of the vocabulary.
     """
     dates = {entry.version: entry.date for arm in arms for entry in Publisher(workspace).versions("actr", arm)}
     frame = stored_predictions(workspace, list(dates), since, until)
@@ -69,6 +70,8 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
     frame = frame.sort_values(["arm", "event_date", "event_id"], ignore_index=True)
     missing = sorted(set(arms) - set(frame["arm"]))
     if missing:
+        for arm in missing:
+            Publisher(workspace).refuse_other_generation("actr", arm)
         raise NotReadyError(
             f"no predictions of {', '.join(missing)} in [{since}, {until})",
             hint=f"ecdctr run --from {since} --until {until}",

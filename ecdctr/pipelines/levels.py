@@ -84,6 +84,7 @@ class Levels:
         twin = arm.twin(self.config)
         cpm = self._newest("cpm", twin.name, date) if arm.needs_cpm else None
         if arm.needs_cpm and cpm is None:
+            self.publisher.refuse_other_generation("cpm", twin.name)
             raise NotReadyError(
                 f"no CPM version ({twin.name}) that ends by {date}",
                 hint=f"ecdctr train cpm --date {date}, or ecdctr run",
@@ -174,6 +175,7 @@ class Levels:
             return None, []
         entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
         if not entries:
+            self.publisher.refuse_other_generation("tpm", BASE)
             raise NotReadyError(
                 f"no TPM snapshot that ends by {date}", hint=f"ecdctr train tpm --date {date}, or ecdctr run"
             )

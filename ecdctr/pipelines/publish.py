@@ -40,14 +40,25 @@ class Publisher:
 
     def versions(self, level: str, arm: str) -> list[LedgerEntry]:
         """Versions of this configuration, published or waiting, by date."""
-        config = self.workspace.config
+        config, digest = self.workspace.config, self.workspace.model_digest(level)
         published = [
             entry
             for entry in self.workspace.ledger.versions(level=level, arm=arm)
-            if entry.config_digest == self.workspace.model_digest(level) and entry.seed == config.seed
+            if entry.config_digest == digest and entry.seed == config.seed
         ]
         waiting = [t.entry for t in self.waiting if (t.entry.level, t.entry.arm) == (level, arm)]
         return sorted([*published, *waiting], key=lambda entry: entry.date)
+
+    def refuse_other_generation(self, level: str, arm: str) -> None:
+        """Say so where versions are missing because the vocabulary's ids were dealt anew since they were trained.
+
+        Raises:
+            InputError: Those of this level, arm and seed that are published are of another generation.
+        """
+        seed = self.workspace.config.seed
+        published = [entry for entry in self.workspace.ledger.versions(level=level, arm=arm) if entry.seed == seed]
+        if published and not self.versions(level, arm):
+            self.workspace.refuse_other_generation(published[-1])
 
     def add(
         self,

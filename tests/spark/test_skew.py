@@ -87,8 +87,8 @@ from ecdctr.lake.session import spark_session
 from ecdctr.lake.tables import Lake
 
 root = Path(sys.argv[1])
-settings = SparkConfig(master="local-cluster[2,1,700]", driver_memory="512m", shuffle_partitions=2,
-                       options={"spark.executor.memory": "500m", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"]})
+settings = SparkConfig(master="local-cluster[2,1,800]", driver_memory="512m", shuffle_partitions=2,
+                       options={"spark.executor.memory": "640m", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"]})
 spark = spark_session(settings, "lost")
 day, marker = dt.date(2024, 1, 1), root / "killed"
 kinds = "event_id string, event_date date, user_id string, label int, probability double, model_version string, arm string, seed bigint"
