@@ -60,25 +60,32 @@ class PlantedWorkspace(Workspace):
 
 
 class PlantedPublisher(Publisher):
-    """Versions of one walk, known to it alone."""
+    """Versions of walks over one world, known in this process alone."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
         self.found: list[LedgerEntry] = []
-        self.scores: dict[str, list[pa.Table]] = {}
+        self.scores: dict[str, pa.Table] = {}
 
     def versions(self, level: str, arm: str) -> list[LedgerEntry]:
         """See `Publisher.versions`."""
-        return [entry for entry in self.found if (entry.level, entry.arm) == (level, arm)]
+        config = self.workspace.config
+        own = (level, arm, config.model_digest(level), config.seed)
+        return [entry for entry in self.found if (entry.level, entry.arm, entry.config_digest, entry.seed) == own]
 
     def flush(self) -> None:
         """Take over what was trained, and its predictions."""
         for trained in self.waiting:
             self.found.append(trained.entry)
             if trained.task.score_dir is not None:
-                scored = pq.read_table(Path(trained.task.score_dir) / "rank-0" / "scores.parquet")
-                self.scores.setdefault(trained.entry.arm, []).append(scored)
+                scored = Path(trained.task.score_dir) / "rank-0" / "scores.parquet"
+                self.scores[trained.entry.version] = pq.read_table(scored)
         self.waiting.clear()
+
+    def scored(self, arm: str) -> pa.Table:
+        """All that the arm's versions have scored, by event."""
+        own = self.versions("actr", arm)
+        return pa.concat_tables(self.scores[entry.version] for entry in own).sort_by("event_id")
 
     def add(self, *arguments: Any, **further: Any) -> LedgerEntry:
         """See `Publisher.add`; known at once."""
@@ -135,7 +142,7 @@ def walk_planted(world: World, config: Config, seeds: int, folder: Path) -> Walk
             publisher = PlantedPublisher(opened)
             walk(opened, *window, publisher=publisher)
         for arm in config.arms:
-            table = pa.concat_tables(publisher.scores[arm]).sort_by("event_id")
+            table = publisher.scored(arm)
             rows = table if rows is None else rows
             assert rows["event_id"].equals(table["event_id"])
             scores.setdefault(arm, []).append(table["probability"].to_numpy())

@@ -1,6 +1,7 @@
 """Tuning: the same trials for every arm, on days before the walk, of what A-CTR's training reads alone."""
 
 import datetime as dt
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,15 @@ import pytest
 
 from ecdctr.config import load_config
 from ecdctr.config.schema import HoldoutConfig
+from ecdctr.datasets.planted import Recipe, plant
 from ecdctr.exceptions import InputError
 from ecdctr.pipelines import compare as compare_module
 from ecdctr.pipelines import compare_tuning as tuning_module
+from ecdctr.pipelines.clock import DAY
 from ecdctr.pipelines.compare_tuning import Draw, best, draws, training_of, tune, tuning_window, with_training
+from ecdctr.pipelines.daily import walk
+from ecdctr.pipelines.planted import levels
+from ecdctr.pipelines.planted_walk import START, PlantedPublisher, PlantedWorkspace, planted_config
 from ecdctr.report.comparison import Comparison
 from ecdctr.report.comparison_html import render_comparison_html
 from ecdctr.report.results import render_results
@@ -126,6 +132,27 @@ def test_every_arm_gets_the_same_trials_on_the_days_before_and_the_nearest_one_i
         assert told["trials"][0]["settings"] == {}
         assert told["chosen"] == min(range(6), key=lambda at: round(abs(rates[at] - 0.002) * 20_000))
     assert factors["ecdctr"] == factors["target_only"] == pytest.approx(factors["star"], rel=1e-2)
+
+
+def test_trials_of_one_arm_share_its_parents_and_a_second_search_trains_nothing(tmp_path, monkeypatch):
+    world = plant(Recipe(users=120, days=14, walk=4, natural_rows=2.0), seed=7)
+    arms = ["ecdctr_no_tpm", "target_only"]
+    small = planted_config(arms, levels=levels(), warehouse=tmp_path)
+    with PlantedWorkspace(small, world) as opened:
+        publisher = PlantedPublisher(opened)
+        monkeypatch.setattr(tuning_module, "walk", lambda opened, *window: walk(opened, *window, publisher))
+        monkeypatch.setattr(
+            tuning_module, "load_predictions", lambda opened, arms, *window: publisher.scored(arms[0]).to_pandas()
+        )
+        since = START + dt.timedelta(days=world.walk[1])
+        first = tune(opened, small, since, 2, 2)
+        trained = [(entry.level, entry.arm) for entry in publisher.found]
+        assert tune(opened, small, since, 2, 2) == first
+    assert len(publisher.found) == len(trained)
+    assert Counter(trained) == {("cpm", "plain"): 1, ("actr", "ecdctr_no_tpm"): 4, ("actr", "target_only"): 4}
+    assert {entry.date for entry in publisher.found if entry.level == "actr"} == {since - 2 * DAY, since - DAY}
+    for told in first.values():
+        assert {trial["metrics"]["rows"] for trial in told["trials"]} == {len(publisher.scored("target_only"))}
 
 
 def test_an_arm_is_walked_with_what_was_chosen_for_it_alone(config):
