@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench-peers bench-etl bench-scale clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-scale clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -63,6 +63,8 @@ results: setup  ## write docs/results.md from stored comparisons; COMPARE="runs/
 docs: setup  ## write conf/README.md from the schema, run the examples of the documentation
 	$(BIN)/python -m ecdctr.config.reference > conf/.README.md && mv conf/.README.md conf/README.md
 	$(BIN)/python -m pytest tests -m unit -k "reference or readme or docs"
+
+bench: bench-etl bench-scale  ## the benchmarks that need nothing beside this clone
 
 BENCH ?= ../shared/bench
 BENCH_ROWS ?= 1000000
