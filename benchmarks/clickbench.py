@@ -85,7 +85,7 @@ class ClickBench:
             lanes=max(2, ranks),
             ranks=ranks,
             start=Start(kind="scratch"),
-            train=self.files("train"),
+            train=[self.files("train")],
             store=str(work / "store"),
             checkpoints=str(work / "checkpoints"),
         )

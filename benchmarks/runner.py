@@ -91,7 +91,7 @@ def _evaluate(data: Any, version: Path, model: str, threads: int) -> dict[str, f
     from ecdctr.metrics.auc import auc
     from ecdctr.metrics.likelihood import log_loss
     from ecdctr.models.registry import build
-    from ecdctr.training.level import load_version
+    from ecdctr.training.versions import load_version
 
     torch.set_num_threads(threads)
     features = data.features(model)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ecdctr.nn.linear import linear
 from ecdctr.nn.mlp import MLP
 
 
@@ -49,8 +49,8 @@ class TargetAttention(nn.Module):
         first, *rest = self.score.layers
         assert isinstance(first, nn.Linear)
         on_target, on_past, on_difference, on_product = first.weight.chunk(4, 1)
-        by_row = F.linear(target, on_target + on_difference, first.bias)
-        by_click = F.linear(
+        by_row = linear(target, on_target + on_difference, first.bias)
+        by_click = linear(
             torch.cat([clicks, target.index_select(0, rows) * clicks], 1),
             torch.cat([on_past - on_difference, on_product], 1),
         )

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from ecdctr.nn.linear import Linear
+
 
 class CrossNetwork(nn.Module):
     """x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l; with a rank r, W_l = U_l V_lᵀ.
@@ -15,9 +17,9 @@ class CrossNetwork(nn.Module):
     def __init__(self, inputs: int, layers: int, rank: int | None = None) -> None:
         super().__init__()
         self.crosses = nn.ModuleList(
-            nn.Linear(inputs, inputs)
+            Linear(inputs, inputs)
             if rank is None
-            else nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, inputs))
+            else nn.Sequential(Linear(inputs, rank, bias=False), Linear(rank, inputs))
             for _ in range(layers)
         )
 

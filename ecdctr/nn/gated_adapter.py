@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ecdctr.nn.linear import Linear
+
 
 class GatedAdapter(nn.Module):
     """(W h + b) ⊙ σ(V h + c); W and b begin as zeros, so that nothing is taken before it is found useful.
@@ -13,8 +15,8 @@ class GatedAdapter(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.value = nn.Linear(width, width)
-        self.gate = nn.Linear(width, width)
+        self.value = Linear(width, width)
+        self.gate = Linear(width, width)
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 

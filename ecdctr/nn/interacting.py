@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ecdctr.nn.linear import Linear
+
 
 class InteractingLayer(nn.Module):
     """Multi-head self-attention across fields: ReLU(concat over heads of Σ_k α_{mk} W_V e_k + W_Res e_m).
@@ -19,7 +21,7 @@ class InteractingLayer(nn.Module):
         super().__init__()
         self.shape = (heads, dim)
         self.width = heads * dim
-        self.query, self.key, self.value, self.residual = (nn.Linear(inputs, self.width, bias=False) for _ in range(4))
+        self.query, self.key, self.value, self.residual = (Linear(inputs, self.width, bias=False) for _ in range(4))
 
     def forward(self, fields: Tensor) -> Tensor:
         """`(B, F, inputs)` → `(B, F, H·d')`."""

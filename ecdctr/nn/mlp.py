@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ecdctr.nn.linear import Linear
 from ecdctr.nn.normalization import DistributedBatchNorm
 
 
@@ -38,7 +39,7 @@ class MLP(nn.Module):
         for units in hidden_units:
             starts.append(len(layers))
             # Normalisation has its own bias; one before it has no gradient but noise, which Adam would blow up.
-            layers.append(nn.Linear(inputs, units, bias=not batch_norm))
+            layers.append(Linear(inputs, units, bias=not batch_norm))
             if batch_norm:
                 layers.append(DistributedBatchNorm(units))
             # In place: neither a linear layer nor a normalisation needs its own output for its gradient.
@@ -48,7 +49,7 @@ class MLP(nn.Module):
             inputs = units
         if out is not None:
             starts.append(len(layers))
-            layers.append(nn.Linear(inputs, out))
+            layers.append(Linear(inputs, out))
         self.layers = nn.Sequential(*layers)
         # In a plain list: they share the modules of `layers`, whose names stay the only ones.
         self._parts = [self.layers[start:end] for start, end in pairwise([*starts, len(layers)])]

@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ecdctr.nn.linear import linear
 from ecdctr.nn.normalization import DistributedBatchNorm
 
 
@@ -48,4 +48,4 @@ class StarLinear(nn.Module):
 
     def forward(self, x: Tensor, domain: int) -> Tensor:
         """`(B', inputs)`, rows of one domain → `(B', outputs)`."""
-        return F.linear(x, self.shared.weight * self.domain_weight[domain], self.shared.bias + self.domain_bias[domain])
+        return linear(x, self.shared.weight * self.domain_weight[domain], self.shared.bias + self.domain_bias[domain])

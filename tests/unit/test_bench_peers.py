@@ -1,0 +1,51 @@
+"""The peers' click log as a task of the trainer: it is built from a folder as the benchmark's generator writes it."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import runner
+from benchmarks.clickbench import ClickBench
+from ecdctr.distributed.single import SingleProcess
+from ecdctr.distributed.tasks import Signals
+from ecdctr.training.level import train_level
+from ecdctr.training.task import LevelTask
+
+ROWS, IDS, HISTORY = 600, ["user", "item", "place"], 5
+SIZES = {"user": 50, "item": 40, "place": 10}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(3)
+    for part in ("train", "test"):
+        columns = {name: rng.integers(1, SIZES[name], ROWS) for name in IDS}
+        lists = rng.integers(0, SIZES["item"], (ROWS, HISTORY))
+        table = pa.table(
+            {
+                "label": rng.integers(0, 2, ROWS).astype(np.float32),
+                **columns,
+                "number": rng.random(ROWS, dtype=np.float32),
+                "clicked": pa.array(list(lists), pa.list_(pa.int64())),
+            }
+        )
+        (tmp_path / part).mkdir()
+        pq.write_table(table, tmp_path / part / "part-0.parquet", row_group_size=200)
+    meta = {"cat": IDS, "num": ["number"], "hist": "clicked", "hist_len": HISTORY, "hist_of": "item", "sizes": SIZES}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    return tmp_path
+
+
+@pytest.mark.parametrize("model", ["deepfm", "din"])
+def test_the_task_trains_and_its_version_is_scored(folder, model):
+    data = ClickBench(folder)
+    task = data.task(model, work=folder / "work", batch_size=100, seed=1, ranks=1, training={})
+    told = LevelTask.model_validate(json.loads(json.dumps(task.model_dump(mode="json"))))
+    record = train_level(SingleProcess(), told, Signals())
+    assert (record["steps"], record["rows"]) == (6, ROWS)
+    scored = runner._evaluate(data, task.folder, model, threads=1)
+    assert 0.4 < scored["auc"] < 0.6
+    assert scored["logloss"] < 0.75
