@@ -11,9 +11,11 @@ import pytest
 from pyspark.sql import functions as F
 
 from ecdctr.config.dataset import TimeColumn
+from ecdctr.config.schema import SparkConfig
 from ecdctr.etl import clock, ingest
 from ecdctr.etl.prepare import prepare
 from ecdctr.exceptions import InputError
+from ecdctr.lake.session import spark_session
 from ecdctr.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
@@ -200,6 +202,22 @@ def test_times_of_every_unit_on_a_clock_that_is_ahead(spark):
         if utc is not None:
             local = pd.Timestamp(utc) + pd.Timedelta(minutes=90)
             assert (row["hour"], row["weekday"]) == (local.hour, local.weekday()), (time, text)
+
+
+def test_a_session_that_observes_summer_time_counts_days_as_any_other(spark):
+    spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    adopted = spark_session(SparkConfig(), "adopted")
+    # A time that New York skips, one that it has twice, and the last of a day.
+    texts = ["2024-03-10 02:30:00", "2024-11-03 01:30:00", "2024-11-03 23:59:59"]
+    for kind in ("string", "timestamp_ntz", "timestamp"):
+        frame = adopted.createDataFrame([(text,) for text in texts], "t string").select(
+            F.col("t").cast(kind).alias("t")
+        )
+        micros = frame.select(clock.event_micros(frame, TimeColumn(column="t"), 0, "x").alias("m"))
+        found = micros.select("m", F.date_from_unix_date(clock.day_number(F.col("m"), 0)).alias("day")).collect()
+        assert [(row["m"], row["day"]) for row in found] == [
+            (pd.Timestamp(text).value // 1000, dt.date.fromisoformat(text[:10])) for text in texts
+        ], kind
 
 
 def typed_log(folder, **columns):
