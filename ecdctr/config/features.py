@@ -4,6 +4,7 @@ User and item are fields of every data set and need no specification. A kind say
 and which columns it gives to samples; its encoder in `ecdctr.etl.kinds` computes them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -87,7 +88,7 @@ class Fitted:
     window: int
 
 
-class Feature(Settings):
+class Feature(Settings, ABC):
     """What every kind says of itself."""
 
     name: FeatureName
@@ -96,9 +97,9 @@ class Feature(Settings):
         """Columns of the log that it reads, with the Spark type each is kept in."""
         return {}
 
+    @abstractmethod
     def columns(self) -> list[SampleColumn]:
         """Columns that it gives to samples."""
-        raise NotImplementedError(f"{type(self).__name__} names no columns")
 
     def tokens(self) -> dict[str, TokenSource]:
         """Sources of its columns with an open vocabulary."""
