@@ -105,10 +105,10 @@ def test_a_real_gain_is_seen_and_equal_skill_is_seldom_called_a_gain():
 
 def test_thirty_thousand_rows_take_few_seconds():
     label, first, second, user = world(users=5000, per_user=6)
-    started = time.perf_counter()
+    started = time.process_time()
     for metric in ("auc", "gauc", "log_loss"):
         paired_bootstrap(label, first, second, user, metric=metric, resamples=200)
-    assert time.perf_counter() - started < 6.0
+    assert time.process_time() - started < 6.0
 
 
 def test_what_cannot_be_told_is_none():

@@ -131,10 +131,9 @@ def test_a_user_of_half_of_all_rows_and_a_million_rows_take_little_time():
     user[: size // 2] = 7
     names = np.array([f"user-{number}" for number in range(60_000)], dtype=object)[user]
     label, score = (rng.uniform(size=size) < 0.05).astype(float), rng.uniform(size=size)
-    started = time.perf_counter()
+    started = time.process_time()  # what others take of a busy machine does not count
     value = gauc(label, score, names)
-    # A loaded machine of two cores is granted twice the bound that holds on a free one.
-    assert time.perf_counter() - started < 4.0
+    assert time.process_time() - started < 4.0
     assert value == pytest.approx(0.5, abs=0.01)
 
 
