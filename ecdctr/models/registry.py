@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
 from ecdctr.models.autoint import AutoInt
@@ -20,6 +18,7 @@ from ecdctr.models.mmoe import MMoE
 from ecdctr.models.ple import PLE
 from ecdctr.models.star import STAR
 from ecdctr.models.tiny import TinyModel
+from ecdctr.nn.seeding import seeded
 
 MODELS: dict[str, type[CTRModel]] = {
     "tiny": TinyModel,
@@ -55,6 +54,5 @@ def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed:
     unknown = sorted(set(given) - set(inspect.signature(MODELS[backbone]).parameters))
     if unknown:
         raise ConfigError(f"model {backbone!r} has no option {', '.join(unknown)}", hint="see docs/models.md")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return MODELS[backbone](features=features, rows=rows, seed=seed, **given)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ecdctr.nn.mlp import MLP
 from ecdctr.nn.row_noise import Keys, gumbel, uniform
+from ecdctr.nn.seeding import seeded
 
 EVALUATION = -1
 """The step of numbers that are drawn for scoring: the same whenever a row is scored."""
@@ -100,8 +101,7 @@ class LearnedPolicy(Policy):
         # Kept with the policy: the days after the first have fewer steps of their own.
         self.anneal_steps: Tensor
         self.register_buffer("anneal_steps", torch.tensor(anneal_steps))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.network = MLP(inputs, hidden_units, out=2 * decisions)
 
     def temperature(self, step: int) -> float:

@@ -13,6 +13,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.gated_adapter import GatedAdapter
 from ecdctr.nn.mlp import MLP
+from ecdctr.nn.seeding import seeded
 from ecdctr.nn.stored_rows import StoredRows
 
 Layer = tuple[str, nn.ReLU, int]
@@ -43,8 +44,7 @@ class FrozenTower(CTRModel):
         self.adapters = nn.ModuleDict()
         self._hidden: dict[str, Tensor] = {}
         # Drawn from the tables' seed alone: ranks agree without a broadcast.
-        with torch.random.fork_rng():
-            torch.manual_seed(self.tables.seed)
+        with seeded(self.tables.seed):
             self._join(hidden_layers(target), hidden_layers(source))
         source.requires_grad_(False)
         self.train()
