@@ -4,11 +4,12 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.etl import CONTESTANTS, same
+from benchmarks.figures import spread
 
 Run = dict[str, Any]
 NAMES = {
@@ -68,14 +69,16 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
         if not mine:
             continue
         pairs = [(ours[run["repetition"]], run) for run in mine if run["repetition"] in ours and name != "prepare"]
-        cpu = _spread((o["cpu_seconds"] / run["cpu_seconds"] for o, run in pairs), "{:.2f}")
+        cpu = spread((o["cpu_seconds"] / run["cpu_seconds"] for o, run in pairs), "{:.2f}", none="")
         clean = [pair for pair in pairs if all(is_clean(run, cores) for run in pair)]
-        wall = _spread((o["seconds"] / run["seconds"] for o, run in clean), "{:.2f}") or ("disturbed" if pairs else "")
+        wall = spread((o["seconds"] / run["seconds"] for o, run in clean), "{:.2f}", none="") or (
+            "disturbed" if pairs else ""
+        )
         alike = "" if not pairs else "yes" if all(same(o["content"], run["content"]) for o, run in pairs) else "**no**"
         lines.append(
-            f"| {NAMES[name]} | {len(mine)} | {_spread((r['seconds'] for r in mine), '{:.1f}')} | "
-            f"{_spread((r['events_per_second'] for r in mine), '{:,.0f}')} | "
-            f"{_spread((r['cpu_seconds'] for r in mine), '{:.1f}')} | {wall} | {cpu} | {alike} |"
+            f"| {NAMES[name]} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
+            f"{spread((r['events_per_second'] for r in mine), '{:,.0f}')} | "
+            f"{spread((r['cpu_seconds'] for r in mine), '{:.1f}')} | {wall} | {cpu} | {alike} |"
         )
     stages = [f"- {NAMES[name]}: {_stages([r for r in runs if r['contestant'] == name])}" for name in CONTESTANTS]
     lines += ["", "Seconds by stage:", "", *(line for line in stages if not line.endswith(": "))]
@@ -126,14 +129,6 @@ def _stages(runs: Sequence[Run]) -> str:
     return " · ".join(
         f"{stage} {statistics.median(run['stages'].get(stage, 0.0) for run in runs):.1f}" for stage in names
     )
-
-
-def _spread(values: Iterable[float], form: str) -> str:
-    found = sorted(values)
-    if not found:
-        return ""
-    middle = form.format(statistics.median(found))
-    return middle if len(found) == 1 else f"{middle} ({form.format(found[0])}–{form.format(found[-1])})"
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.figures import spread
 
 OURS = "ecdctr"
 # The benchmark's own rule: a run beside which others took more than this part of the machine's time does not count.
@@ -121,15 +123,6 @@ def flatness(runs: Sequence[Run], cores: int) -> str:
 def is_clean(run: Run, cores: int) -> bool:
     """Whether a run ended and had the machine to itself."""
     return "e2e_s" in run and run["other_cpu_s"] <= DISTURBED * run["wall_s"] * cores
-
-
-def spread(values: Iterable[float], form: str) -> str:
-    """The median, and the range where there are several values."""
-    found = sorted(values)
-    if not found:
-        return "-"
-    middle = form.format(statistics.median(found))
-    return middle if len(found) == 1 else f"{middle} ({form.format(found[0])}–{form.format(found[-1])})"
 
 
 if __name__ == "__main__":

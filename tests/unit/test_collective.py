@@ -146,7 +146,9 @@ def test_spark_that_cannot_hold_ranks_is_refused(options, ranks, match):
 @pytest.mark.parametrize("master", ["local[3]", "local[3, 4]", "local-cluster[3,1,1024]", "spark://host:7077"])
 def test_spark_that_can_hold_ranks_passes(master):
     options = {"spark.master": master, "spark.task.maxFailures": "1"}
-    check_spark(lambda name, default: options.get(name, default), 2)
+    asked = []
+    check_spark(lambda name, default: asked.append(name) or options.get(name, default), 2)
+    assert "spark.master" in asked
 
 
 @pytest.mark.parametrize(
