@@ -184,10 +184,10 @@ def columns_of(batch: Batch, features: FeatureSet) -> dict[str, Tensor]:
         `(B,)` int64 for each id field, `(B,)` float32 for each number, `(B, T)` int64 for each sequence, T its length in
         the sample contract.
     """
-    columns = {name: batch.ids[:, at].contiguous() for at, name in enumerate(features.id_fields)}
+    columns = {name: batch.ids[:, at].to(torch.int64).contiguous() for at, name in enumerate(features.id_fields)}
     columns |= {name: batch.numbers[:, at].contiguous() for at, name in enumerate(features.number_fields)}
     for name, length in features.sequence_fields.items():
-        there = batch.sequences[name]
+        there = batch.sequences[name].to(torch.int64)
         columns[name] = F.pad(there, (0, length - there.shape[1]))
     return columns
 
