@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 from ecdctr.distributed.collective import Collective, DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
 
+_COMBINE: dict[Reduction, Callable[..., Tensor]] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 logger = logging.getLogger(__name__)
 
 SLOT_BYTES = 8 << 20
@@ -304,7 +305,7 @@ def _number(kind: object) -> int:
 
 def _reduce_(parts: Sequence[Tensor], into: Tensor, op: Reduction) -> None:
     """Combine the tensors with which each rank's bytes begin, in the order of ranks."""
-    combine = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}[op]
+    combine = _COMBINE[op]
     first, second, *others = (part[: _size(into)].view(into.dtype).view(into.shape) for part in parts)
     total = combine(first, second)
     for part in others:
