@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 SLOT_BYTES = 8 << 20
 """What one rank can lay down for one operation; two such slots for each rank are reserved."""
+SPARE = 8
+"""Memory is only taken where there is so many times as much."""
 LOOK_MILLISECONDS = 200
 """How long a rank waits before it looks whether the others live."""
 TOO_LARGE = -1
@@ -103,7 +105,10 @@ def _machine() -> str:
 
 
 def _reserve(size: int) -> int | None:
-    """The descriptor of so many bytes of zeros; None where the machine has not got them."""
+    """The descriptor of so many bytes of zeros; None where the machine has not got them to spare."""
+    # Reserving more than there is would not fail: the kernel would end processes until there is.
+    if size * SPARE > psutil.virtual_memory().available:
+        return None
     descriptor = os.memfd_create("ecdctr-exchange", os.MFD_CLOEXEC)
     try:
         # Taken now: memory that runs out later would end the process at a write into the mapping.

@@ -110,5 +110,6 @@ def test_ranks_on_two_machines_stay_as_they_are(monkeypatch):
     assert run_inline(2, lambda base: sharing_memory(base, 5) is base) == [True, True]
 
 
-def test_no_memory_is_taken_where_there_is_none():
-    assert shared_memory._reserve(1 << 60) is None
+def test_no_memory_is_taken_where_it_is_scarce(monkeypatch):
+    monkeypatch.setattr(shared_memory, "SPARE", 1 << 60)
+    assert shared_memory._reserve(4096) is None
