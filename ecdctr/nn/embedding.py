@@ -1,6 +1,7 @@
 """All embedding tables of a model as one fused matrix, of which a step touches only the rows of its batch."""
 
 import copy
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ class EmbeddingTables:
 
     Raises:
         TrainingError: A vocabulary with fewer rows than padding, missing and its buckets take.
+
+    Attributes:
+        seconds: Spent in look-ups so far, from ids to vectors; waits for ranks that hold sharded rows included.
     """
 
     def __init__(self, rows: Mapping[str, int], oov_buckets: Mapping[str, int], dim: int, seed: int) -> None:
@@ -47,6 +51,7 @@ class EmbeddingTables:
             )
         self.dim = dim
         self.seed = seed
+        self.seconds = 0.0
         self._weight: Tensor | None = None
         self._columns: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._touched: tuple[Tensor, Tensor] | None = None
@@ -181,6 +186,7 @@ class EmbeddingTables:
             ids: `(…, F)` with one vocabulary per column, or any shape with one vocabulary for all.
             vocabularies: Their names.
         """
+        since = time.perf_counter()
         if vocabularies not in self._columns:
             named = ((self.rows[name], self.oov_buckets[name], self.offsets[name]) for name in vocabularies)
             self._columns[vocabularies] = torch.tensor(list(named)).unbind(1)
@@ -189,7 +195,9 @@ class EmbeddingTables:
         if late.any():
             # Equal to encoding.bucket_id: the first token's id is FIRST_BUCKET + buckets, of the same class.
             ids = torch.where(late, FIRST_BUCKET + (ids - FIRST_BUCKET) % buckets, ids)
-        return ids + offsets
+        places = ids + offsets
+        self.seconds += time.perf_counter() - since
+        return places
 
     def lookup(self, places: Sequence[Tensor], *, training: bool) -> list[Tensor]:
         """Vectors of fused places; with sharded vocabularies all ranks look up together.
@@ -201,6 +209,7 @@ class EmbeddingTables:
         Returns:
             For each, its vectors with a last dimension D.
         """
+        since = time.perf_counter()
         flat = torch.cat([part.reshape(-1) for part in places])
         if training:
             groups = distinct(flat)
@@ -213,6 +222,7 @@ class EmbeddingTables:
         else:
             vectors = take_rows(self.weight, flat)
         split = vectors.split([part.numel() for part in places])
+        self.seconds += time.perf_counter() - since
         return [part.view(*place.shape, self.dim) for part, place in zip(split, places, strict=True)]
 
     def touched_gradients(self) -> tuple[Tensor, Tensor]:

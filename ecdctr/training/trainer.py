@@ -18,13 +18,15 @@ from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.flat_gradients import FlatGradients
+from ecdctr.training.loss_scale import LossScale
 from ecdctr.training.optimizers import sparse_optimizer
 from ecdctr.training.rates import Copied, RowRates, schedule
 from ecdctr.training.row_exchange import add_up, exchange_gradients
 
-LOSS, WEIGHT, STOP = range(3)
+LOSS, WEIGHT, STOP, OVERFLOW = range(4)
 CURVE_POINTS = 200
-PHASES = ("input", "forward", "backward", "exchange", "update")
+PHASES = ("input", "lookup", "forward", "backward", "exchange", "update")
+"""What the seconds of a step went into: waiting for its rows, fetching rows of tables, and so on."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Progress:
     log_odds: float = 0.0
     weight_sum: float = 0.0
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """With early stopping, what was seen of the days held back after each epoch."""
 
 
 class Trainer:
@@ -46,7 +50,7 @@ class Trainer:
 
     The loss of a step is the sum of weighted binary cross entropies over the global batch divided by its weight, in
     nats; a rank with an empty local batch takes part with zeros. One all-reduce carries the network's gradients, the
-    loss, the weight and the wish to stop; the embedding rows of the batch are exchanged beside it.
+    loss, the weight, the wish to stop and whether 16-bit gradients overflowed; the embedding rows of the batch are exchanged beside it.
 
     Args:
         model: The model, equal on all ranks.
@@ -69,7 +73,7 @@ class Trainer:
         self.collective = collective
         self.settings = settings
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.flat = FlatGradients(self.parameters, scalars=3)
+        self.flat = FlatGradients(self.parameters, scalars=4)
         self.copied = copied
         # One rate for all leaves groups and rows undivided.
         self._apart = copied is not None and settings.copied_rate != settings.new_rate
@@ -80,6 +84,7 @@ class Trainer:
         )
         self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
+        self.loss_scale = LossScale(settings.autocast == "float16")
         self._bucket = (0.0, 0.0)
         if not collective.same(ROWS.fingerprint if ROWS else ""):
             raise TrainingError(
@@ -153,40 +158,53 @@ class Trainer:
             loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
             touched.append(self.model.tables.touched_gradients())
         buffer = self.flat.gather()
+        own = add_up(touched)
+        if self.loss_scale.wanted:
+            self.flat.scalars[OVERFLOW] = float(not all(bool(part.isfinite().all()) for part in (self.flat.gradients, own[1])))
         self.flat.scalars[LOSS] = loss
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *add_up(touched))
-        total_loss, weight, stops = (float(value) for value in self.flat.scalars)
+        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *own)
+        total_loss, weight, stops, overflows = (float(value) for value in self.flat.scalars)
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
             raise TrainingError(
                 f"the loss of step {self.progress.step + 1} is {total_loss}, not a finite number",
                 hint="lower the learning rates, set clip_norm, or look for wild values in number features",
             )
-        scale = 1.0 / max(weight, 1e-12)
+        scale = 1.0 / max(weight, 1e-12) / self.loss_scale.factor
         self.flat.gradients.mul_(scale)
         gradients = gradients * scale
         clock.lap("exchange")
-        if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self._update(rows, gradients)
+        if overflows == 0:
+            if self.settings.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            self._update(rows, gradients)
+        self.loss_scale.update(overflows > 0)
         clock.lap("update")
         self._account(total_loss, weight)
         return stops > 0
 
     def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
         """Add the gradients of some rows; returns the sum of their weighted losses."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.autocast == "bfloat16"):
+        looked_up = self._looking_up()
+        kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.settings.autocast)
+        with torch.autocast("cpu", kind, enabled=kind is not None):
             logits = self.model(batch).float()
             penalty = self.model.penalty()
         loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
         clock.lap("forward")
+        clock.move("forward", "lookup", self._looking_up() - looked_up)
         # What is reported stays the log loss: the penalty is learned from, and not told.
-        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        whole = loss if penalty is None else loss + (penalty * batch.weight).sum()
+        (whole * self.loss_scale.factor if self.loss_scale.wanted else whole).backward()
         clock.lap("backward")
         return loss.detach()
+
+    def _looking_up(self) -> float:
+        """Seconds that all tables of the model have spent in look-ups so far."""
+        return sum(tables.seconds for tables in (self.model.tables, *self.model.twin_tables()))
 
     def _update(self, rows: Tensor, gradients: Tensor) -> None:
         settings = self.settings
@@ -223,6 +241,7 @@ class Trainer:
         record = {
             "loss": progress.loss, "curve": progress.curve, "loss_sum": progress.loss_sum,
             "weight_sum": progress.weight_sum, "bucket": self._bucket, "phases": progress.phases,
+            "looks": list(progress.looks), "loss_scale": self.loss_scale.state(),
         }  # fmt: skip
         network = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
         return network | self._tables(sharded=False) | self.optimizer_state(), record
@@ -286,7 +305,11 @@ class Trainer:
         progress.step, progress.loss = step, record["loss"]
         progress.curve = [(int(at), float(loss)) for at, loss in record["curve"]]
         progress.loss_sum, progress.weight_sum = record["loss_sum"], record["weight_sum"]
-        progress.phases = dict(record["phases"])
+        if self.loss_scale.wanted:
+            self.loss_scale.restore(record["loss_scale"])
+        progress.looks = list(record.get("looks", []))
+        # A checkpoint of an earlier release may not have every phase.
+        progress.phases = dict.fromkeys(PHASES, 0.0) | record["phases"]
         self._bucket = (record["bucket"][0], record["bucket"][1])
 
 
@@ -301,6 +324,11 @@ class _Clock:
         now = time.perf_counter()
         self.phases[phase] += now - self.since
         self.since = now
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Count seconds of a phase to another one."""
+        self.phases[source] -= seconds
+        self.phases[target] += seconds
 
 
 def _finite(value: float) -> bool:
