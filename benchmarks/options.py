@@ -82,12 +82,14 @@ def rows_of(count: int, seed: int) -> Batch:
 def measure(backbone: str, rows: int, steps: int, reps: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of the first two steps, then milliseconds per step and the loss, of each way and repetition."""
     model = build(
-        backbone, features=features(), rows=dict.fromkeys(features().vocabularies, IDS), seed=1, hidden_units=[256, 128, 64]
+        backbone,
+        features=features(),
+        rows=dict.fromkeys(features().vocabularies, IDS),
+        seed=1,
+        hidden_units=[256, 128, 64],
     )
     batches = [rows_of(rows - at % UNEVEN, at) for at in range(steps + 2)]
-    found: dict[str, dict[str, list[float]]] = {
-        name: {"first": [], "milliseconds": [], "loss": []} for name in WAYS
-    }
+    found: dict[str, dict[str, list[float]]] = {name: {"first": [], "milliseconds": [], "loss": []} for name in WAYS}
     for _ in range(reps):
         for name, settings in WAYS.items():
             first, per_step, loss = one_run(copy.deepcopy(model), batches, TrainingConfig(**settings))
@@ -107,9 +109,7 @@ def one_run(model: CTRModel, batches: list[Batch], settings: TrainingConfig) -> 
     return ends[1] - began, (ends[-1] - ends[1]) / (len(ends) - 2), progress.loss_sum / progress.weight_sum
 
 
-def page(
-    found: dict[str, dict[str, dict[str, list[float]]]], rows: int, reps: int, load: tuple[float, float]
-) -> str:
+def page(found: dict[str, dict[str, dict[str, list[float]]]], rows: int, reps: int, load: tuple[float, float]) -> str:
     """The whole page."""
     lines = [
         "# What the options of the loop bring",
@@ -133,7 +133,9 @@ def page(
         fast = statistics.median(ways["compile"]["milliseconds"])
         saved = statistics.median(plain) - fast
         cost = 1e3 * (statistics.median(ways["compile"]["first"]) - statistics.median(ways["as it is"]["first"]))
-        verdict = f"pays from step {cost / saved:,.0f} on" if saved > 0 else "does not pay here, however long the training"
+        verdict = (
+            f"pays from step {cost / saved:,.0f} on" if saved > 0 else "does not pay here, however long the training"
+        )
         lines += ["", f"`compile` {verdict}."]
     return "\n".join(lines)
 

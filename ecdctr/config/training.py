@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ecdctr.config.settings import Settings
 
+Device = Literal["cpu", "cuda"]
+
 
 class OptimizerConfig(Settings):
     """Adam for the network; for the embedding tables an optimiser that touches the rows of a batch alone."""
@@ -94,6 +96,9 @@ class TrainingConfig(OptimizerConfig):
     autocast: Literal["none", "bfloat16", "float16"] = "none"
     """The network computes matrix products in it, `float16` with a loss scaled up against vanishing gradients; parameters, tables,
     sums over ranks and losses stay float32. Pays where the processor has such products, see docs/training.md."""
+    device: Device = "cpu"
+    """Where network and tables are while they are trained. `cuda`: each rank takes a GPU of its machine; what ranks exchange goes
+    through NCCL where Horovod was built with it, else through the host's memory. Rows are read by the processor either way."""
     compile: bool = False
     """Whether `torch.compile` translates the network without tables and normalisation; asks for a C++ compiler where ranks run. Pays
     in long trainings at most, see docs/training.md."""

@@ -35,7 +35,11 @@ def look(model: CTRModel, batches: Iterable[Batch], collective: Collective) -> L
     user = model.features.id_fields.index(model.features.user_field)
     scored, users = [torch.empty(0, 3, dtype=torch.float64)], [torch.empty(0, dtype=torch.int64)]
     for batch in batches:
-        columns = [batch.label.double(), torch.sigmoid(model(batch).double()), batch.weight.double()]
+        columns = [
+            batch.label.double(),
+            torch.sigmoid(model(batch.to(model.tables.device)).double()).cpu(),
+            batch.weight.double(),
+        ]
         scored.append(torch.stack(columns, 1))
         users.append(batch.ids[:, user].clone())
     model.train(mode)

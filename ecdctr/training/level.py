@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
+import torch
+
 from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore, recorded
 from ecdctr.artifacts.tensor_files import write_tensors
 from ecdctr.distributed.collective import Collective
 from ecdctr.distributed.tasks import Signals
+from ecdctr.distributed.through_host import for_device
 from ecdctr.exceptions import ConfigError, IntegrityError
 from ecdctr.features.domains import DOMAINS
 from ecdctr.models.base import CTRModel
@@ -21,6 +25,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
 from ecdctr.training.compilation import compiled
+from ecdctr.training.device import device_of, move
 from ecdctr.training.early_stopping import summary_of
 from ecdctr.training.level_batches import level_batches, plan_rows
 from ecdctr.training.level_loop import LOOK_ROWS, LevelLoop
@@ -52,6 +57,8 @@ from ecdctr.transfer.policy_statistics import PolicyStatistics
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
+
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
     """Train, publish and, where asked, score.
@@ -71,9 +78,11 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
         IntegrityError: The ranks' parameters differ at the end.
     """
     started = time.perf_counter()
+    device = device_of(task.training.device, collective.local_rank)
+    collective = for_device(collective, device)
     store = ArtifactStore(Path(task.store))
     record = _adopt(collective, store, task)
-    model = _build(task, collective)
+    model = _build(task, collective, device)
     built, opening = time.perf_counter(), dict[str, float]()
     if record is None:
         trainer, moved = _prepare(model, collective, task)
@@ -112,7 +121,7 @@ def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dic
     return record if not collective.any(not whole) else None
 
 
-def _build(task: LevelTask, collective: Collective) -> CTRModel:
+def _build(task: LevelTask, collective: Collective, device: torch.device = CPU) -> CTRModel:
     features = task.feature_set()
     options = task.options | ({"history_dim": task.history.dim} if task.history else {})
     model = build(task.backbone, features=features, rows=task.rows, seed=task.seed, **options)
@@ -130,6 +139,7 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
         assert isinstance(twin, FullModel)
         model = FrozenTower(model, twin)
     model.attach(collective)
+    move(model, device)
     _deal_tables(model, task, collective)
     return model
 

@@ -69,7 +69,7 @@ def level_batches(
         if weighted:
             assert batch.domain is not None
             batch.weight = batch.weight * by_domain[batch.domain]
-        return batch if history is None else history.attach(batch)  # type: ignore[no-any-return]
+        return batch if history is None else history.attach(batch)
 
     yield from iterate(
         plan_rows(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,

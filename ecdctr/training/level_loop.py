@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+
 from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.distributed.collective import Collective
 from ecdctr.distributed.tasks import Signals
@@ -38,9 +39,7 @@ class LevelLoop:
         opening: Seconds from the first batch asked for to the end of the first step, by part.
     """
 
-    def __init__(
-        self, trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals, pace: Pace
-    ) -> None:
+    def __init__(self, trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals, pace: Pace) -> None:
         self.trainer, self.task, self.collective = trainer, task, collective
         self.signals, self.pace = signals, pace
         folder = Path(task.checkpoints)
@@ -63,7 +62,9 @@ class LevelLoop:
         if self._step:
             logger.info("%s goes on from step %d", task.version, self._step)
         if task.warmup_batches and self._step == 0:
+            since = time.perf_counter()
             self._warm_up()
+            self.opening["warm_up"] = time.perf_counter() - since
         tell = self._teller()
         progress = trainer.progress
         for epoch in range(settings.epochs):
@@ -89,9 +90,7 @@ class LevelLoop:
         task, progress, settings = self.task, self.trainer.progress, self.task.training.early_stopping
         looks = progress.looks
         if len(looks) <= epoch:
-            rows = level_batches(
-                task, self.collective, task.validation, epoch=0, shuffle=False, batch_size=LOOK_ROWS
-            )
+            rows = level_batches(task, self.collective, task.validation, epoch=0, shuffle=False, batch_size=LOOK_ROWS)
             with closing(rows) as batches:
                 seen = look(self.trainer.model, batches, self.collective)
             looks.append({"epoch": epoch + 1, "step": progress.step} | seen)
@@ -158,7 +157,8 @@ class LevelLoop:
             elapsed = max(time.perf_counter() - since, 1e-9)
             if "first_step" not in self.opening:
                 first_batch = progress.phases["input"] - waited
-                self.opening["first_batch"] = max(first_batch - sum(self.opening.values()), 0.0)
+                opened = self.opening.get("footers", 0.0) + self.opening.get("open_files", 0.0)
+                self.opening["first_batch"] = max(first_batch - opened, 0.0)
                 self.opening["first_step"] = max(elapsed - first_batch, 0.0)
             done = (progress.step - self._step) * self.task.training.batch_size
             self.signals.report(

@@ -1,6 +1,7 @@
 """Dynamic loss scaling, without which small gradients vanish in 16-bit floats (Micikevicius et al., ICLR 2018, section 3.2)."""
 
 FIRST = 2.0**16
+"""Of a mean of losses, before anything is known."""
 GROWTH_STEPS = 2000
 """Steps in a row without an overflow after which the factor doubles."""
 LARGEST = 2.0**24
@@ -13,15 +14,16 @@ class LossScale:
 
     Args:
         wanted: False: the factor is 1 and stays so.
+        rows: Of a step over all ranks, whose losses are added up: the first factor is that of their mean.
 
     Attributes:
         factor: A power of two, so that scaling alone rounds nothing.
         skipped: Steps that have changed nothing so far.
     """
 
-    def __init__(self, wanted: bool) -> None:
+    def __init__(self, wanted: bool, rows: int) -> None:
         self.wanted = wanted
-        self.factor = FIRST if wanted else 1.0
+        self.factor = max(FIRST / 2 ** (rows - 1).bit_length(), 1.0) if wanted else 1.0
         self.skipped = 0
         self._good = 0
 

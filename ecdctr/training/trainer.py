@@ -17,6 +17,7 @@ from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.stored_rows import StoredRows
+from ecdctr.training.adamw import AdamW
 from ecdctr.training.flat_gradients import FlatGradients
 from ecdctr.training.loss_scale import LossScale
 from ecdctr.training.optimizers import sparse_optimizer
@@ -72,6 +73,7 @@ class Trainer:
         self.model = model
         self.collective = collective
         self.settings = settings
+        self.device = model.tables.device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.flat = FlatGradients(self.parameters, scalars=4)
         self.copied = copied
@@ -79,12 +81,10 @@ class Trainer:
         self._apart = copied is not None and settings.copied_rate != settings.new_rate
         self._rows = RowRates(model, copied.rows) if copied is not None and self._apart else None
         self._one_rate = 1.0 if copied is None else settings.copied_rate
-        self.dense = torch.optim.AdamW(
-            self._groups(), lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.dense = AdamW(self._groups(), settings.weight_decay)
         self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
-        self.loss_scale = LossScale(settings.autocast == "float16")
+        self.loss_scale = LossScale(settings.autocast == "float16", settings.batch_size)
         self._bucket = (0.0, 0.0)
         if not collective.same(ROWS.fingerprint if ROWS else ""):
             raise TrainingError(
@@ -147,26 +147,29 @@ class Trainer:
             since = time.perf_counter()
 
     def _step(self, batch: Batch, stop: bool) -> bool:
-        clock = _Clock(self.progress.phases)
+        clock = _Clock(self.progress.phases, self.device)
         self.flat.zero()
         # Seeded by step, so that a resumed run draws the masks of the unbroken one.
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
         parts = self.settings.micro_batches
         bounds = [len(batch) * at // parts for at in range(parts + 1)]
-        loss, touched = torch.zeros(()), []
+        batch = batch if self.device.type == "cpu" else batch.to(self.device)
+        loss, touched = torch.zeros((), device=self.device), []
         for first, end in pairwise(bounds):
             loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
             touched.append(self.model.tables.touched_gradients())
         buffer = self.flat.gather()
         own = add_up(touched)
         if self.loss_scale.wanted:
-            self.flat.scalars[OVERFLOW] = float(not all(bool(part.isfinite().all()) for part in (self.flat.gradients, own[1])))
+            self.flat.scalars[OVERFLOW] = float(
+                not all(bool(part.isfinite().all()) for part in (self.flat.gradients, own[1]))
+            )
         self.flat.scalars[LOSS] = loss
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
         rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *own)
-        total_loss, weight, stops, overflows = (float(value) for value in self.flat.scalars)
+        total_loss, weight, stops, overflows = self.flat.scalars.tolist()
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
             raise TrainingError(
@@ -184,13 +187,13 @@ class Trainer:
         self.loss_scale.update(overflows > 0)
         clock.lap("update")
         self._account(total_loss, weight)
-        return stops > 0
+        return bool(stops > 0)
 
     def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
         """Add the gradients of some rows; returns the sum of their weighted losses."""
         looked_up = self._looking_up()
         kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.settings.autocast)
-        with torch.autocast("cpu", kind, enabled=kind is not None):
+        with torch.autocast(self.device.type, kind, enabled=kind is not None):
             logits = self.model(batch).float()
             penalty = self.model.penalty()
         loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
@@ -283,7 +286,11 @@ class Trainer:
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         for name, parameter in zip(names, self.parameters, strict=True):
             moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            found = {key: value.clone() for key, value in moments.items() if isinstance(value, Tensor)}
+            found = {
+                key: value.to(parameter.device, copy=True)
+                for key, value in moments.items()
+                if isinstance(value, Tensor)
+            }
             if found:
                 self.dense.state[parameter] = found
         self.sparse.load_state_dict(_below(tensors, f"{self.sparse.name}."))
@@ -316,11 +323,14 @@ class Trainer:
 class _Clock:
     """Adds the time since the last lap to a phase."""
 
-    def __init__(self, phases: dict[str, float]) -> None:
-        self.phases = phases
+    def __init__(self, phases: dict[str, float], device: torch.device) -> None:
+        self.phases, self.device = phases, device
         self.since = time.perf_counter()
 
     def lap(self, phase: str) -> None:
+        if self.device.type == "cuda":
+            # What a GPU was told is not done yet.
+            torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self.phases[phase] += now - self.since
         self.since = now

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from ecdctr.config.schema import AutoftConfig
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import ConfigError
 from ecdctr.models.registry import build
@@ -25,11 +26,9 @@ def test_a_missing_compiler_is_named(monkeypatch):
 
 
 def test_a_network_that_is_rerouted_while_it_runs_is_refused():
-    from ecdctr.config.schema import AutoftConfig
-
-    with pytest.raises(ConfigError, match="AutoFT reroutes"):
-        with compiled(fine_tune(new_model(), "autoft", AutoftConfig(), 1, 10), True):
-            pass
+    tuned = fine_tune(new_model(), "autoft", AutoftConfig(), 1, 10)
+    with pytest.raises(ConfigError, match="AutoFT reroutes"), compiled(tuned, True):
+        pass
 
 
 def test_every_parameter_of_a_network_is_in_a_part_that_is_compiled():

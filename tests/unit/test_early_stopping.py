@@ -48,9 +48,11 @@ def test_one_epoch_leaves_nothing_to_stop():
 
 def task_of(days: Days, version: str, ranks: int, **training):
     task = days.task(version, 1, Start(kind="scratch"), policy=None)
-    settings = {"batch_size": 32, "sparse_learning_rate": 0.1, "checkpoint_steps": 3}
+    settings = {"batch_size": 32, "dense_learning_rate": 0.02, "sparse_learning_rate": 0.5, "checkpoint_steps": 3}
     stops = {"validation": [samples(days.root / "data", 2)]} if "early_stopping" in training else {}
-    return task.model_copy(update={"ranks": ranks, "training": TrainingConfig(**settings | training), "score": None} | stops)
+    return task.model_copy(
+        update={"ranks": ranks, "training": TrainingConfig(**settings | training), "score": None} | stops
+    )
 
 
 def train(task, signals=None):
@@ -75,6 +77,9 @@ def test_what_is_published_is_the_training_of_the_best_epochs_alone_also_after_i
     assert records[0]["digest"] == plain["digest"]
     assert (records[0]["steps"], records[0]["rows"]) == (plain["steps"], plain["rows"])
     assert plain["early_stopping"] is None
+    parts = {"model", "parameters", "footers", "open_files", "first_batch", "first_step"}
+    assert plain["opening"].keys() == parts
+    assert 0 < sum(plain["opening"].values()) < plain["seconds"]
 
     broken, stops = task_of(days, "broken", ranks, **stopping), 0
     # 8 steps make an epoch: stops within them, and right before a look.
@@ -102,7 +107,9 @@ def test_a_lost_checkpoint_of_the_best_epoch_is_named(tmp_path, monkeypatch):
 
 
 def test_the_days_held_back_end_where_the_version_s_sight_ends_and_are_trained_on_by_the_next(tmp_path):
-    ledger = Ledger(*(f"levels.actr.training.{key}" for key in ("epochs=3", "early_stopping.days=1")), "arms=[target_only]")
+    ledger = Ledger(
+        *(f"levels.actr.training.{key}" for key in ("epochs=3", "early_stopping.days=1")), "arms=[target_only]"
+    )
     levels = Levels(ledger, ledger)
 
     def days_of(files) -> list[int]:
@@ -131,7 +138,9 @@ def test_joint_training_holds_back_the_last_day_of_both_logs_and_looks_at_the_ad
 
 
 def test_a_report_takes_what_a_record_says():
-    found = summary_of([look | {"auc": None, "gauc": 0.5} for look in looks("log_loss", 0.5, 0.6)], EarlyStoppingConfig(days=1))
+    found = summary_of(
+        [look | {"auc": None, "gauc": 0.5} for look in looks("log_loss", 0.5, 0.6)], EarlyStoppingConfig(days=1)
+    )
     version = Version(
         version="v", parents=[], window=(dt.date(2024, 1, 1), dt.date(2024, 1, 2)), rows=1, steps=1, seconds=1.0,
         samples_per_second=1.0, peak_rss_bytes=1, parameters=1, train_log_loss=0.5, early_stopping=found,
