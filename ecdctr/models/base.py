@@ -24,6 +24,8 @@ class CTRModel(nn.Module):
 
     mlp: nn.Module
     """Ends with the layer that gives the logit."""
+    first_order = False
+    """Whether the last number of a row is a weight of its own, and no part of its vector."""
 
     def __init__(self, features: FeatureSet, rows: Mapping[str, int], embedding_dim: int, seed: int) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class FullModel(CTRModel):
         first_order: bool = False,
     ) -> None:
         super().__init__(features, rows, embedding_dim + first_order, seed)
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.first_order = embedding_dim, first_order
         self.attentions = nn.ModuleDict()
         if attention_hidden_units is not None:
             for name in features.list_fields:

@@ -4,9 +4,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ecdctr.nn.linear import linear
 from ecdctr.nn.mlp import MLP
+
+
+def rounded(count: int) -> int:
+    """A number a little above, of few: 32 of them lie between a power of two and the next."""
+    part = 1 << max(count.bit_length() - 6, 0)
+    return -(-count // part) * part
 
 
 class TargetAttention(nn.Module):
@@ -35,8 +42,11 @@ class TargetAttention(nn.Module):
             `(B, D)`; zeros for an empty history.
         """
         clicks = mask.reshape(-1).nonzero().squeeze(1)
-        rows = clicks // mask.shape[1]
-        score = self._score(target, past.flatten(0, 1).index_select(0, clicks), rows)
+        count = len(clicks)
+        # Clicks differ in number from batch to batch, and matrix libraries keep a kernel for every number that they have seen.
+        padded = F.pad(clicks, (0, rounded(count) - count)) if mask.numel() else clicks
+        rows = padded // mask.shape[1]
+        score = self._score(target, past.flatten(0, 1).index_select(0, padded), rows)[:count]
         weights = score.new_zeros(mask.numel(), 1).index_copy(0, clicks, score)
         return torch.bmm(weights.view(mask.shape).unsqueeze(1), past).squeeze(1)
 

@@ -44,8 +44,10 @@ def distinct(places: Tensor) -> Distinct:
     """Group places by row.
 
     Args:
-        places: `(N,)` int64 on the CPU, from 0; N may be 0.
+        places: `(N,)` int64, from 0; N may be 0.
     """
+    if not places.is_cpu:
+        return distinct_by_sorting(places)
     if ROWS is not None:
         return Distinct(*ROWS.group(places.contiguous()))
     keys = places.numpy()
@@ -63,6 +65,14 @@ def distinct(places: Tensor) -> Distinct:
     inverse[order] = np.cumsum(first) - 1
     found = (sorted_rows[first], inverse, order, np.flatnonzero(first))
     return Distinct(*(torch.from_numpy(array) for array in found))
+
+
+def distinct_by_sorting(places: Tensor) -> Distinct:
+    """`distinct` in torch's own operations, for any device."""
+    ascending, order = torch.sort(places, stable=True)
+    rows, groups, counts = torch.unique_consecutive(ascending, return_inverse=True, return_counts=True)
+    inverse = torch.empty_like(order).index_copy_(0, order, groups)
+    return Distinct(rows, inverse, order, counts.cumsum(0) - counts)
 
 
 class _Expand(torch.autograd.Function):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.attention import TargetAttention, rounded
 from ecdctr.nn.cross import CrossNetwork
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.normalization import DistributedBatchNorm
@@ -43,6 +43,24 @@ def test_target_attention_is_a_loop_over_clicks():
                 expected[row] += attention.score(torch.cat([q, k, q - k, q * k])[None])[0] * k
     torch.testing.assert_close(attention(target, past, mask), expected)
     assert torch.equal(attention(target, past, mask)[2], torch.zeros(4))
+
+
+def test_numbers_of_clicks_are_rounded_to_few_and_cost_little():
+    sizes = {count: rounded(count) for count in range(100_000)}
+    assert all(count <= size <= max(count * 1.032, count) for count, size in sizes.items())
+    assert len({size for count, size in sizes.items() if count >= 1024}) <= 32 * 7
+    assert sizes[0] == 0
+    attention, past = TargetAttention(4, [8]), torch.randn(60, 5, 4, requires_grad=True)
+    mask, target = (torch.arange(300) % 2 == 0).view(60, 5), torch.randn(60, 4)
+    assert rounded(int(mask.sum())) != int(mask.sum())
+    attention(target, past, mask).sum().backward()
+    whole, gradient = past.grad.clone(), attention.score.layers[0].weight.grad.clone()
+    attention.score.layers[0].weight.grad = None
+    parts = [attention(target[at : at + 1], past[at : at + 1], mask[at : at + 1]).sum() for at in range(60)]
+    torch.testing.assert_close(torch.autograd.grad(sum(parts), past)[0], whole)
+    parts = [attention(target[at : at + 1], past[at : at + 1], mask[at : at + 1]).sum() for at in range(60)]
+    sum(parts).backward()
+    torch.testing.assert_close(attention.score.layers[0].weight.grad, gradient)
 
 
 def test_batch_norm_equals_torch_s_own():
