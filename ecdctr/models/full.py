@@ -1,5 +1,6 @@
 """What every full model reads: id fields, numbers, lists, attended click histories, historical embeddings."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -20,6 +21,11 @@ ENTITIES = ("user", "item")
 
 Inputs = tuple[Tensor, Tensor]
 """Field vectors `(B, F', D)` and first-order weights `(B, F)`, as `FullModel.inputs` gives them."""
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """One after the other: most lists have no attributes, and one part is its own sum."""
+    return functools.reduce(torch.add, parts)
 
 
 def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -157,10 +163,10 @@ class FullModel(CTRModel):
         """
         columns = [name, *self.features.attributes(name)]
         there = batch.sequences[name] != PADDING
-        past = torch.stack([lists[column] for column in columns]).sum(0)
+        past = _sum([lists[column] for column in columns])
         if name not in self.attentions:
             return mean_of_clicks(past, there)
-        target = vectors[:, [self.features.id_fields.index(field) for field in self._compared(name)]].sum(1)
+        target = _sum([vectors[:, self.features.id_fields.index(field)] for field in self._compared(name)])
         interest: Tensor = self.attentions[name](target, past, there)
         return interest
 

@@ -1,6 +1,6 @@
 """Compiled passes over table rows (`rows.cpp`), built when the package is installed; None where it was not built.
 
-Without them the same results come from torch, slower. Ranks must all have them or all lack them: `fingerprint` tells.
+Without them the same results come from torch, slower. Ranks must all have them or all lack them: `builds` tells.
 """
 
 import ctypes
@@ -13,16 +13,29 @@ from torch import Tensor
 _WHOLE, _FRACTION, _MEMORY = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 
+def library(name: str) -> ctypes.CDLL | None:
+    """A library beside this file, by the name of its extension module; None where it was not built."""
+    built = sorted(Path(__file__).parent.glob(f"{name}*.so"))
+    try:
+        return ctypes.CDLL(str(built[-1])) if built else None
+    except OSError:
+        return None
+
+
+def builds() -> str:
+    """Names the builds of all libraries of this folder: two that are equal compute the same bits."""
+    found = sorted(Path(__file__).parent.glob("_*.so"))
+    return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in found)
+
+
 class RowKernels:
     """Typed calls into the library; all tensors are on the CPU and contiguous.
 
     Args:
-        library: Path of the shared library.
+        found: The library.
     """
 
-    def __init__(self, library: Path) -> None:
-        self.fingerprint = hashlib.sha256(library.read_bytes()).hexdigest()
-        found = ctypes.CDLL(str(library))
+    def __init__(self, found: ctypes.CDLL) -> None:
         self._group, self._gather, self._merge, self._adagrad = (
             found.group_places, found.gather_rows, found.merge_rows, found.rowwise_adagrad,
         )  # fmt: skip
@@ -96,12 +109,5 @@ class RowKernels:
         )  # fmt: skip
 
 
-def _load() -> RowKernels | None:
-    built = sorted(Path(__file__).parent.glob("_rows*.so"))
-    try:
-        return RowKernels(built[-1]) if built else None
-    except OSError:
-        return None
-
-
-ROWS = _load()
+_FOUND = library("_rows")
+ROWS = None if _FOUND is None else RowKernels(_FOUND)
