@@ -183,6 +183,7 @@ class Workspace:
             mailbox,
             threads_per_rank=config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks),
             stall_seconds=config.stall_seconds,
+            local_exchange=config.local_exchange,
         )
         session.__enter__()
         self.startup = dict(session.startup)
