@@ -1,6 +1,7 @@
 """On a GPU the same code: what can be seen without one is seen here, the rest where one is at hand."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,9 +72,11 @@ def test_only_what_cannot_carry_a_gpu_s_tensors_goes_through_the_host():
         own = for_device(collective, torch.device("cpu")) is collective
         through = isinstance(for_device(collective, CUDA), ThroughHost)
         collective.carries_gpu_tensors = True
-        return own, through, for_device(collective, CUDA) is collective
+        # As ranks of one machine have it, which exchange through its memory what is on the host.
+        wrapped = SimpleNamespace(base=collective, size=2)
+        return own, through, for_device(collective, CUDA) is collective, for_device(wrapped, CUDA) is collective
 
-    assert run_inline(2, share) == [(True, True, True)] * 2
+    assert run_inline(2, share) == [(True, True, True, True)] * 2
     alone = SingleProcess()
     assert for_device(alone, CUDA) is alone
 
