@@ -143,18 +143,14 @@ class FullModel(CTRModel):
             Field vectors `(B, F', D)`, and first-order weights of the id fields `(B, F)`; those have no column
             without `first_order`.
         """
-        ids, looked_up = self.embed(batch)
-        vectors, weights = self._parts(ids)
-        lists = {name: self._parts(values)[0] for name, values in looked_up.items()}
+        widths = [self.embedding_dim, self.tables.dim - self.embedding_dim]
+        (vectors, weights), looked_up = self.embed_columns(batch, widths)
+        lists = {name: own for name, (own, _) in looked_up.items()}
         interests = [self._one_vector(name, lists, vectors, batch) for name in self.features.list_fields]
         extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
         made = fields, weights.flatten(1)
         return made if self.reroute is None else self.reroute(made)
-
-    def _parts(self, looked_up: Tensor) -> tuple[Tensor, Tensor]:
-        vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)
-        return vectors, weights
 
     def _one_vector(self, name: str, lists: Mapping[str, Tensor], vectors: Tensor, batch: Batch) -> Tensor:
         """The vector `(B, D)` that stands for a list: attended by the impression's own item and attributes, or the mean.

@@ -55,7 +55,8 @@ class TargetAttention(nn.Module):
         score = self._of_target(target).unsqueeze(1) + self._of_clicks(
             torch.cat([past, target.unsqueeze(1) * past], -1)
         )
-        for layer in self.score.layers[1:]:
+        _, *rest = self.score.layers
+        for layer in rest:
             score = layer(score)
         return score
 
