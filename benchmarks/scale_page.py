@@ -76,13 +76,18 @@ def share(run: Run, cores: int) -> float:
     return min(1.0, cores / run["ranks"])
 
 
+def forward(run: Run) -> float:
+    """Seconds of a step from ids to logits; runs of earlier releases have the look-up within the forward pass."""
+    return float(run["phases"].get("lookup", 0.0) + run["phases"]["forward"])
+
+
 def fit(found: dict[str, Any], cores: int) -> Constants:
     """Constants that are no smaller than zero, by least squares over the runs whose ranks each had a core."""
     runs = [run for run in found["runs"] if run["ranks"] <= cores]
     alone = [run for run in runs if run["ranks"] == 1] or runs
     several = [run for run in runs if run["ranks"] > 1]
     step, compute = line(
-        [workload(run).batch for run in alone], [run["phases"]["forward"] + run["phases"]["backward"] for run in alone]
+        [workload(run).batch for run in alone], [forward(run) + run["phases"]["backward"] for run in alone]
     )
     update = mean(run["phases"]["update"] / updated(workload(run), run["ranks"], run["exchange"]) for run in runs)
     pairs = [
@@ -99,7 +104,7 @@ def fit(found: dict[str, Any], cores: int) -> Constants:
     )
     fetch_round, fetch = line(
         [workload(one).distinct() for one, _ in pairs],
-        [one["phases"]["forward"] - other["phases"]["forward"] for one, other in pairs],
+        [forward(one) - forward(other) for one, other in pairs],
     )
     return Constants(step, compute, update, round_, merge, fetch_round, fetch, found["init_seconds_per_id"])
 
@@ -128,13 +133,14 @@ def measured(found: dict[str, Any], cores: int) -> str:
         f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; of "
         f"{found['repeat']} runs the one with the shortest steps.",
         "",
-        "| ids | b | ranks | tables | samples/s | ms per step: input | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| ids | b | ranks | tables | samples/s | ms per step: input | look-up | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in found["runs"]:
         work = workload(run)
         times = " | ".join(
-            f"{1e3 * run['phases'][phase]:.2f}" for phase in ("input", "forward", "backward", "exchange", "update")
+            f"{1e3 * run['phases'].get(phase, 0.0):.2f}"
+            for phase in ("input", "lookup", "forward", "backward", "exchange", "update")
         )
         whole = memory(work, 1, "replicated")
         lines.append(

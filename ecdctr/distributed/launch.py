@@ -42,6 +42,9 @@ LOOK_SECONDS = 0.25
 ECHO_SECONDS = 2.0
 """How long an error that only echoes another rank's waits for that rank's own."""
 END_SECONDS = 15.0
+ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""A step takes and frees the same tens of megabytes as the one before. By default the C library gives such blocks back to the system,
+which clears every page anew: a fifth of a step. Other C libraries know other names, or none."""
 ENDED = "has ended without an answer, killed or out of memory"
 
 
@@ -74,6 +77,8 @@ class RankSession:
             session ends well, and kept, with the ranks' logs, when it does not.
         threads_per_rank: Threads that torch may use in each rank.
         stall_seconds: After so long without a sign of life a rank, or the driver, counts as lost.
+        local_exchange: How ranks exchange that all share one machine: through its memory (`shared_memory`), or as ranks of several
+            machines do (`horovod`).
         env: Further environment variables of the ranks.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
 
@@ -88,6 +93,7 @@ class RankSession:
         mailbox: Path,
         threads_per_rank: int,
         stall_seconds: int = 60,
+        local_exchange: str = "shared_memory",
         env: dict[str, str] | None = None,
         start_seconds: int = 300,
     ) -> None:
@@ -96,6 +102,7 @@ class RankSession:
         self.mailbox = Mailbox(Path(mailbox).absolute())
         self.threads_per_rank = threads_per_rank
         self.stall_seconds = stall_seconds
+        self.local_exchange = local_exchange
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
@@ -210,7 +217,13 @@ class RankSession:
     def _launch_here(self) -> None:
         self._note_launch()
         run_ranks(
-            self.mailbox.folder, self.ranks, self.threads_per_rank, self.stall_seconds, self._environment(), self._kill
+            self.mailbox.folder,
+            self.ranks,
+            self.threads_per_rank,
+            self.stall_seconds,
+            self.local_exchange,
+            self._environment(),
+            self._kill,
         )
 
     def _launch_on(self, spark: "SparkSession") -> None:
@@ -220,7 +233,7 @@ class RankSession:
         with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
             horovod.spark.run(
                 serve,
-                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
+                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds, self.local_exchange),
                 num_proc=self.ranks,
                 use_gloo=True,
                 env=self._environment(),
@@ -236,7 +249,7 @@ class RankSession:
     def _environment(self) -> dict[str, str]:
         threads = str(self.threads_per_rank)
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        return counts | self._env | horovod_environment(self.stall_seconds)
+        return counts | ALLOCATION | self._env | horovod_environment(self.stall_seconds)
 
     def _wait_until_ready(self, began: float) -> dict[int, dict[str, Any]]:
         ready: dict[int, dict[str, Any]] = {}

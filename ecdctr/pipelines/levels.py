@@ -23,6 +23,30 @@ Window = tuple[dt.date, dt.date]
 BASE = "base"
 
 
+def trained_until(entry: LedgerEntry) -> dt.date:
+    """First day whose rows a version has not trained on; those up to its window's end it may have looked at to stop early."""
+    recorded = json.loads(entry.metrics_json).get("trained_until")
+    return dt.date.fromisoformat(recorded) if recorded else entry.window_until
+
+
+def _hold_back(window: Window, training: TrainingConfig) -> tuple[Window, Window | None]:
+    """Days to train on, and the last ones, which early stopping looks at.
+
+    Raises:
+        NotReadyError: Nothing would be left to train on.
+    """
+    days = training.early_stopping.days
+    if days == 0:
+        return window, None
+    cut = window[1] - days * DAY
+    if cut <= window[0]:
+        raise NotReadyError(
+            f"early stopping holds back {days} days, and the window [{window[0]}, {window[1]}) has no more",
+            hint="prepare more days, choose a later date, or lower early_stopping.days",
+        )
+    return (window[0], cut), (cut, window[1])
+
+
 class Levels:
     """Trains levels of one configuration.
 
@@ -45,7 +69,7 @@ class Levels:
         parents = []
         if level.continue_previous and earlier and earlier[-1].window_until > window[0]:
             start = self._start("continue", earlier[-1])
-            window = (earlier[-1].window_until, date)
+            window = (trained_until(earlier[-1]), date)
             parents = [earlier[-1].version]
         features = self.workspace.features
         features = features.only([features.user_field, features.item_field, *level.fields])
@@ -101,7 +125,7 @@ class Levels:
         if previous is not None and previous.window_until > window[0] and goes_on:
             origin, start = previous, self._start("continue", previous)
             parents = [*parents, previous.version]
-            window = (previous.window_until, date)
+            window = (trained_until(previous), date)
         history, snapshots = self._history(date, twin.history, origin if self.config.transfer.pin_snapshots else None)
         if arm.frozen == "features" and cpm is not None:
             # CPM has seen no ad, so its newest vectors tell no row of this table its own label.
@@ -127,12 +151,13 @@ class Levels:
         previous = self._newest("actr", arm.name, date - DAY)
         if previous is not None and previous.window_until > ads[0]:
             start, parents = self._start("continue", previous), [previous.version]
-            ads = natural = (previous.window_until, date)
+            ads = natural = (trained_until(previous), date)
         window = (min(ads[0], natural[0]), date)
+        (ads, held), (natural, _) = (_hold_back(part, joint.training) for part in (ads, natural))
         train = [self._files("ad_samples", ads, joint.ad_weight), self._files("natural_samples", natural)]
         task = self._task(
             "actr", arm.name, date, window, self.workspace.features, arm.joint or "", arm.options(self.config),
-            joint.training, start, score=(date, date + DAY) if score else None, train=train,
+            joint.training, start, score=(date, date + DAY) if score else None, train=train, held=held,
             warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
         return self._train(task, date, window, parents)
@@ -236,10 +261,13 @@ class Levels:
         export_snapshot: bool = False,
         fine_tune: FineTune | None = None,
         train: list[Files] | None = None,
+        held: Window | None = None,
         tower: LedgerEntry | None = None,
         warmup_batches: int = 0,
     ) -> LevelTask:
         config, workspace = self.config, self.workspace
+        if train is None:
+            window, held = _hold_back(window, training)
         table = "ad_samples" if level == "actr" else "natural_samples"
         known = workspace.rows_until(date)
         rows = {name: known[name] for name in features.vocabularies}
@@ -250,7 +278,7 @@ class Levels:
             version="", level=level, arm=arm, features=json.loads(json.dumps(features.__dict__)),
             rows=rows, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
-            train=train or [self._files(table, window)], tower=self._tower(tower), history=history, fine_tune=fine_tune,
+            train=train or [self._files(table, window)], validation=[self._files(table, held)] if held else [], tower=self._tower(tower), history=history, fine_tune=fine_tune,
             warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
             store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
@@ -291,6 +319,8 @@ class Levels:
     def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:
         records = self.workspace.call("train_level", task.model_dump(mode="json"), f"{task.level} {task.arm} {date}")
         record = records[0] | {"peak_rss_bytes": max(item["peak_rss_bytes"] for item in records)}
+        held = task.training.early_stopping.days
+        record["trained_until"] = (window[1] - held * DAY).isoformat()
         record["window_days"] = day_number(window[1]) - day_number(window[0])
         logger.info(
             "%s %s %s: %s rows, %d steps, log loss %s, %.1f s",

@@ -51,6 +51,7 @@ class Workspace:
         self._marks: HighWaterMarks | None = None
         self._generation: int | None = None
         self.startup: dict[str, float] = {}
+        self.opening: dict[str, float] = {}
         self.progress = ProgressView()
 
     @cached_property
@@ -157,7 +158,10 @@ class Workspace:
         if self._ranks is None:
             self._ranks = self._start_ranks()
         with self.progress.level(label) as on_progress:
-            return self._ranks.call(name, payload, on_progress=on_progress)
+            results = self._ranks.call(name, payload, on_progress=on_progress)
+        # Of the first version that these ranks train: what lies between their start and their first step.
+        self.opening = self.opening or results[0].get("opening", {})
+        return results
 
     @contextmanager
     def using(self, config: Config) -> Iterator[Self]:
@@ -179,6 +183,7 @@ class Workspace:
             mailbox,
             threads_per_rank=config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks),
             stall_seconds=config.stall_seconds,
+            local_exchange=config.local_exchange,
         )
         session.__enter__()
         self.startup = dict(session.startup)

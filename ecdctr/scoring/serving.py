@@ -39,9 +39,11 @@ class ServedTables(EmbeddingTables):
         bucket = FIRST_BUCKET + (ids - FIRST_BUCKET) % buckets
         return torch.where(ids >= rows, bucket, ids) + offsets
 
-    def lookup(self, places: Sequence[Tensor], *, training: bool) -> list[Tensor]:
-        """See `EmbeddingTables.lookup`; nothing is learned."""
-        return [self.matrix(place) for place in places]
+    def lookup_columns(
+        self, places: Sequence[Tensor], widths: Sequence[int], *, training: bool
+    ) -> list[tuple[Tensor, ...]]:
+        """See `EmbeddingTables.lookup_columns`; nothing is learned."""
+        return [self.matrix(place).split(list(widths), -1) for place in places]
 
 
 class AggregatedHistory(nn.Module):

@@ -108,6 +108,8 @@ class LevelTask(Settings):
     start: Start
     train: list[Files] = Field(min_length=1)
     """Rows to train on: the level's own, then, with joint training, those of the other domain."""
+    validation: list[Files] = Field(default_factory=list)
+    """Rows of the days after those, by which early stopping tells the best epoch; none: all epochs are trained."""
     tower: Tower | None = None
     """The frozen source network; its known rows are in `rows` under its vocabularies' names, see `FeatureSet.of_source`."""
     history: History | None = None

@@ -87,7 +87,7 @@ def test_the_fit_gives_back_the_constants_of_made_up_runs():
                 work = Workload(batch, 8, 17, 1, 1000, ids)
                 seconds = seconds_per_step(true, work, ranks, exchange)
                 phases = {
-                    "input": 0.0, "forward": seconds["compute"] + seconds["look-up"], "backward": 0.0,
+                    "input": 0.0, "lookup": seconds["look-up"], "forward": seconds["compute"], "backward": 0.0,
                     "exchange": seconds["exchange"], "update": seconds["update"],
                 }  # fmt: skip
                 runs.append(
