@@ -15,7 +15,7 @@ from ecdctr.distributed.failures import revive, worst
 from ecdctr.distributed.horovod_backend import horovod_environment
 from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
 from ecdctr.distributed.lives import Lives
-from ecdctr.distributed.local_ranks import run_ranks
+from ecdctr.distributed.local_ranks import Machines, run_ranks
 from ecdctr.distributed.mailbox import (
     ABORT,
     CLOSE,
@@ -76,6 +76,7 @@ class RankSession:
         stall_seconds: After so long without a sign of life a rank, or the driver, counts as lost.
         env: Further environment variables of the ranks.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
+        machines: Without Spark, the ranks' addresses where they do not share the driver's.
 
     Attributes:
         startup: Seconds of each part of the start, one after the other; they sum up to the whole.
@@ -90,6 +91,7 @@ class RankSession:
         stall_seconds: int = 60,
         env: dict[str, str] | None = None,
         start_seconds: int = 300,
+        machines: Machines | None = None,
     ) -> None:
         self.spark = spark
         self.ranks = ranks
@@ -99,6 +101,7 @@ class RankSession:
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
+        self._machines = machines
         self._number = 0
         self._over = threading.Event()
         self._kill = threading.Event()
@@ -210,8 +213,9 @@ class RankSession:
     def _launch_here(self) -> None:
         self._note_launch()
         run_ranks(
-            self.mailbox.folder, self.ranks, self.threads_per_rank, self.stall_seconds, self._environment(), self._kill
-        )
+            self.mailbox.folder, self.ranks, self.threads_per_rank, self.stall_seconds, self._environment(), self._kill,
+            self._machines,
+        )  # fmt: skip
 
     def _launch_on(self, spark: "SparkSession") -> None:
         import horovod.spark
