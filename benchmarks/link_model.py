@@ -68,7 +68,7 @@ def fit_links(runs: Sequence[Run], ranks: int = 2) -> LinkConstants:
     """
     pairs = [
         (sum(bytes_per_step(Workload(**run["work"]), ranks, run["exchange"]).values()) / rate_of(run), more)
-        for run, more in _beyond_unlimited(runs)
+        for run, more in beyond_unlimited(runs)
         if run["ranks"] == ranks
     ]
     squares = sum(seconds**2 for seconds, _ in pairs)
@@ -96,7 +96,7 @@ def crossings(runs: Sequence[Run]) -> dict[tuple[int, Exchange], float]:
     }
 
 
-def _beyond_unlimited(runs: Sequence[Run]) -> list[tuple[Run, float]]:
+def beyond_unlimited(runs: Sequence[Run]) -> list[tuple[Run, float]]:
     """Runs over limited links, and by how many seconds a step took longer than over unlimited ones."""
     free = {_key(run): run for run in runs if run["link"] == {"mbit": None, "delay_ms": None}}
     limited = [run for run in runs if run["link"]["mbit"] is not None and run["link"]["delay_ms"] is None]

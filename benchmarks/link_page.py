@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.link_model import LinkConstants, Run, crossings, link_seconds, rate_of, step_seconds
+from benchmarks.link_model import LinkConstants, Run, beyond_unlimited, crossings, link_seconds, rate_of, step_seconds
 from benchmarks.scale_model import EXCHANGES, Constants, Workload, bytes_per_step, seconds_per_step
 
 
@@ -19,13 +19,13 @@ def over_links(links: dict[str, Any] | None, host: Constants, fitted: LinkConsta
     title = "## Over limited links"
     if links is None:
         return [title, "Not measured: `make bench-links` needs root and iproute2, see benchmarks/README.md."]
-    runs, load = links["runs"], links["machine"]["load"]
+    runs = links["runs"]
+    loads = "; ".join(f"{ranks} ranks {before:.1f}, {after:.1f}" for ranks, (before, after) in links["load"].items())
     parts = [
         title,
         "Measured by `make bench-links`: each rank in a network namespace with an address of its own, joined to the others by a bridge; "
-        "`tc` limits what each sends and receives. Load average of the machine before and after: "
-        f"{load[0]:.1f}, {load[1]:.1f}.",
-        counted(links["bytes"]),
+        f"`tc` limits what each sends and receives. Load average of the machine before and after: {loads}.",
+        counted(links["bytes"], links["rounds"]),
         f"A sent byte takes {fitted.wire:.2f} bytes of a link's rate (headers, acknowledgements, gaps), fitted to the runs of 2 ranks over "
         "limited links. The model of a run below is what loopback runs of 1 and 2 ranks gave for the ranks themselves, and this for the links; "
         "nothing of a run of 4 ranks is in it. Ranks beyond the cores share them: the part of the ranks themselves is multiplied by ranks / "
@@ -39,10 +39,12 @@ def over_links(links: dict[str, Any] | None, host: Constants, fitted: LinkConsta
     return parts
 
 
-def counted(found: Sequence[dict[str, Any]]) -> str:
+def counted(found: Sequence[dict[str, Any]], rounds: Sequence[dict[str, Any]]) -> str:
     """Bytes of a step by the interface's counters, against the formulas."""
+    idle = next(one["idle_bytes"] for one in rounds if one["link"] == {"mbit": None, "delay_ms": None})
     lines = [
-        "Bytes that a rank sent in a step, by the counters of its interface (with acknowledgements, and what ranks agree on before each exchange):",
+        "Bytes that a rank sent in a step, by the counters of its interface. They hold acknowledgements and what Horovod's ranks ask one "
+        f"another in each cycle of a millisecond, work or not: {idle / 1e3:,.0f} kB a second of a rank that waits.",
         "",
         "| ids | b | ranks | tables | MB, counted | by the formulas | ratio |",
         "|---|---|---|---|---|---|---|",
@@ -59,9 +61,10 @@ def counted(found: Sequence[dict[str, Any]]) -> str:
 def compared(runs: Sequence[Run], host: Constants, fitted: LinkConstants, cores: int) -> str:
     """Every run without delay against the model."""
     lines = [
-        "| Mbit/s | ids | b | ranks | tables | ms per step: forward | backward | exchange | update | without input, measured | by the model | of that on the link | ratio |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| Mbit/s | ids | b | ranks | tables | ms per step: forward | backward | exchange | update | added by the limit, measured | by the model | whole step without input, measured | by the model | ratio |",
+        "|---" * 14 + "|",
     ]
+    added = {id(run): more for run, more in beyond_unlimited(runs)}
     for run in (run for run in runs if run["link"]["delay_ms"] is None):
         work, ranks, exchange = Workload(**run["work"]), run["ranks"], run["exchange"]
         own = sum(seconds_per_step(host, work, ranks, exchange).values()) * max(1.0, ranks / cores)
@@ -69,11 +72,13 @@ def compared(runs: Sequence[Run], host: Constants, fitted: LinkConstants, cores:
         times = " | ".join(
             f"{1e3 * run['phases'][phase]:.1f}" for phase in ("forward", "backward", "exchange", "update")
         )
-        rate = "no limit" if run["link"]["mbit"] is None else f"{run['link']['mbit']:,.0f}"
+        rate, more = "no limit", "- | -"
+        if run["link"]["mbit"] is not None:
+            rate, more = f"{run['link']['mbit']:,.0f}", f"{1e3 * added[id(run)]:.1f} | {1e3 * wire:.1f}"
         took = step_seconds(run)
         lines.append(
-            f"| {rate} | {work.ids:,} | {work.batch:,} | {ranks} | {exchange} | {times} | {1e3 * took:.1f} | {1e3 * (own + wire):.1f} | "
-            f"{1e3 * wire:.1f} | {took / (own + wire):.2f} |"
+            f"| {rate} | {work.ids:,} | {work.batch:,} | {ranks} | {exchange} | {times} | {more} | {1e3 * took:.1f} | "
+            f"{1e3 * (own + wire):.1f} | {took / (own + wire):.2f} |"
         )
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,7 @@ RATES = (1000.0, 200.0)
 DELAYS = (0.0, 2.0, 4.0)
 # So few bytes that all of an exchange is on its way at once.
 DELAY_SIZES = ((100_000, 64),)
+KINDS = ("runs", "bytes", "rounds")
 SHORT = 5
 """Steps of the shorter of two runs whose difference in bytes is that of their steps."""
 
@@ -40,8 +42,10 @@ def main() -> int:
     parser.add_argument(
         "--delay-ms", type=float, nargs="*", default=DELAYS, help="of links that are not limited; 0 is measured as well"
     )
-    parser.add_argument("--steps", type=int, default=30, help="of each run")
-    parser.add_argument("--repeat", type=int, default=2, help="the run with the shortest steps is kept")
+    parser.add_argument("--steps", type=int, default=24, help="of each run")
+    parser.add_argument(
+        "--repeat", type=int, default=2, help="over links without delay; the run with the shortest steps is kept"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/links.json"))
     parser.add_argument("--append", action="store_true", help="keep the runs of other numbers of ranks")
     arguments = parser.parse_args()
@@ -57,27 +61,25 @@ def main() -> int:
     if left_out is not None:
         logger.info("delayed links are left out: %s", left_out)
         delays = []
-    before = os.getloadavg()[0]
-    found: dict[str, Any] = {"runs": [], "bytes": [], "rounds": []}
+    found: dict[str, Any] = {kind: [] for kind in KINDS}
     if arguments.append and arguments.runs.exists():
         found = json.loads(arguments.runs.read_text(encoding="utf-8"))
     try:
         for ranks in arguments.ranks:
+            before = os.getloadavg()[0]
             measured = [measure(ranks, None, [None, *arguments.mbit], SIZES, arguments.steps, arguments.repeat)]
-            measured += [
-                measure(ranks, delay, [None], DELAY_SIZES, arguments.steps, arguments.repeat) for delay in delays
-            ]
-            for kind in ("runs", "bytes", "rounds"):
+            measured += [measure(ranks, delay, [None], DELAY_SIZES, arguments.steps, 1) for delay in delays]
+            for kind in KINDS:
                 kept = [one for one in found[kind] if one["ranks"] != ranks]
                 found[kind] = kept + [one for part in measured for one in part[kind]]
+            found["load"] = found.get("load", {}) | {str(ranks): [before, os.getloadavg()[0]]}
     except EcdctrError as error:
         print(f"bench-links: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("bench-links: stopped; nothing is kept of this run, and its namespaces are removed", file=sys.stderr)
         return 130
-    load = [before, os.getloadavg()[0]]
-    found |= {"machine": {"cores": len(os.sched_getaffinity(0)), "load": load}, "left_out": left_out}
+    found["left_out"] = left_out
     arguments.runs.parent.mkdir(parents=True, exist_ok=True)
     arguments.runs.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return 0
@@ -103,11 +105,11 @@ def measure(
 
     Returns:
         `runs` as of `benchmarks.scale`, with their `link`; `bytes`: what a rank sent in a step by the counters of its
-        interface; `rounds`: microseconds of one all-reduce of 256 floats.
+        interface; `rounds`: microseconds of one all-reduce of 256 floats, and bytes that a rank sends in a second without work.
     """
     from ecdctr.distributed.launch import RankSession
 
-    found: dict[str, list[dict[str, Any]]] = {"runs": [], "bytes": [], "rounds": []}
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     names = (str(number) for number in count(1))
     with tempfile.TemporaryDirectory(prefix="ecdctr-links-") as folder, Network(ranks, delay_ms) as network:
         root = Path(folder)
@@ -127,11 +129,16 @@ def measure(
             network.inside(),
             RankSession(None, ranks, root / "mailbox", threads_per_rank=1, machines=network.machines()) as session,
         ):
+            # The first one imports what a training needs.
+            run(Workload(sizes[0][1], FIELDS, DIM, STATE, 0, sizes[0][0]), EXCHANGES[0], SHORT)
             for rate in rates:
                 network.limit(rate)
                 link = {"mbit": rate, "delay_ms": delay_ms}
                 probe = session.call("probe", {"repeat": 100})[0]["microseconds"]
-                found["rounds"].append({"ranks": ranks, "link": link, "microseconds": probe})
+                sent = network.sent(0)
+                time.sleep(1)
+                idle = network.sent(0) - sent
+                found["rounds"].append({"ranks": ranks, "link": link, "microseconds": probe, "idle_bytes": idle})
                 for ids, batch in sizes:
                     work = Workload(batch, FIELDS, DIM, STATE, 0, ids)
                     for exchange in EXCHANGES:

@@ -58,12 +58,20 @@ def test_a_link_adds_its_bytes_and_crossings_and_nothing_to_one_rank():
 def test_the_page_says_what_was_measured_against_the_model():
     true = LinkConstants(1.1, {"replicated": (2.0, 5.0), "row_wise": (4.0, 7.5)})
     counted = [{"ranks": 2, "exchange": "row_wise", "work": vars(WORK), "bytes": 3e6}]
-    kept = {"runs": made_up(true), "bytes": counted, "left_out": None, "machine": {"load": [0.1, 1.9]}}
+    rounds = [{"link": {"mbit": None, "delay_ms": None}, "idle_bytes": 7e5}]
+    kept = {
+        "runs": made_up(true),
+        "bytes": counted,
+        "rounds": rounds,
+        "left_out": None,
+        "load": {"2": [0.1, 1.9]},
+    }
     text = "\n".join(over_links(kept, HOST, true, 2))
     assert "A sent byte takes 1.10 bytes" in text
     assert "| 1,000 | 1,000,000 | 4,096 | 4 | replicated |" in text
     assert "| 4 | row_wise | 26.5 |" in text
-    assert "before and after: 0.1, 1.9" in text
+    assert "700 kB a second" in text
+    assert "before and after: 2 ranks 0.1, 1.9" in text
     assert "Not measured" in "\n".join(over_links(None, HOST, true, 2))
     undelayed = kept | {"left_out": "no /dev/net/tun"}
     assert "no /dev/net/tun" in "\n".join(over_links(undelayed, HOST, LinkConstants(), 2))
