@@ -31,6 +31,7 @@ from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
 from ecdctr.nn.stored_rows import StoredRows
+from ecdctr.training.expiry import Expired
 from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
@@ -38,7 +39,7 @@ from ecdctr.training.prior import click_log_odds
 from ecdctr.training.rates import Copied
 from ecdctr.training.snapshot_export import export_snapshot
 from ecdctr.training.table_plan import TableSize, plan_tables
-from ecdctr.training.task import Files, LevelTask
+from ecdctr.training.task import Files, History, LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.training.versions import (
     FROZEN_NETWORK,
@@ -212,12 +213,17 @@ def _batches(
     )  # fmt: skip
     if any(source.weight != 1.0 for source in sources):
         batches = _weighted(batches, {DOMAINS.index(source.domain): source.weight for source in sources})
-    if task.history is None:
-        yield from batches
-        return
-    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
-    shuffle_seed = task.seed if task.history.shuffled else None
-    history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup, shuffle_seed)
+    if task.history is not None:
+        batches = _with_history(batches, task.history, task.seed)
+    if task.expired is not None:
+        expired = Expired(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())
+        batches = expired.hide(batches)
+    yield from batches
+
+
+def _with_history(batches: Iterator[Batch], wanted: History, seed: int) -> Iterator[Batch]:
+    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in wanted.snapshots]
+    history = HistoricalEmbeddings(snapshots, wanted.count, wanted.lookup, seed if wanted.shuffled else None)
     for batch in batches:
         yield history.attach(batch)
 
@@ -337,6 +343,7 @@ def _publish(
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "log_odds": progress.log_odds,
+        "expired": task.expired.counts if task.expired is not None else {},
         "moved": moved,
         "copied": trainer.copied.record() if trainer.copied is not None else None,
     }
