@@ -242,21 +242,35 @@ class EmbeddingTables:
         Returns:
             For each, its vectors with a last dimension D.
         """
+        return [vectors for (vectors,) in self.lookup_columns(places, [self.dim], training=training)]
+
+    def lookup_columns(
+        self, places: Sequence[Tensor], widths: Sequence[int], *, training: bool
+    ) -> list[tuple[Tensor, ...]]:
+        """`lookup`, whose vectors come in blocks of so many columns, which sum to D, each a tensor of its own."""
         since = time.perf_counter()
+        counts = [part.numel() for part in places]
         flat = torch.cat([part.reshape(-1) for part in places])
         if training:
             groups = distinct(flat)
             leaf = self.layout.fetch(self.weight, groups.rows).requires_grad_()
             self._touched = (groups.rows, leaf)
-            vectors = groups.expand(leaf)
-        elif self.layout.sharded:
-            groups = distinct(flat)
-            vectors = take_rows(self.layout.fetch(self.weight, groups.rows), groups.inverse)
+            blocks = groups.expand(leaf, counts, widths)
         else:
-            vectors = take_rows(self.weight, flat)
-        split = vectors.split([part.numel() for part in places])
+            vectors = self._look(flat)
+            blocks = [part.split(list(widths), -1) for part in vectors.split(counts)]
         self.seconds += time.perf_counter() - since
-        return [part.view(*place.shape, self.dim) for part, place in zip(split, places, strict=True)]
+        return [
+            tuple(block.view(*place.shape, block.shape[-1]) for block in part)
+            for part, place in zip(blocks, places, strict=True)
+        ]
+
+    def _look(self, places: Tensor) -> Tensor:
+        """Vectors `(N, D)` without a gradient."""
+        if self.layout.sharded:
+            groups = distinct(places)
+            return take_rows(self.layout.fetch(self.weight, groups.rows), groups.inverse)
+        return take_rows(self.weight, places)
 
     def touched_gradients(self) -> tuple[Tensor, Tensor]:
         """Fused rows of the last training look-up, `(U,)` ascending, and their gradients `(U, D)`.

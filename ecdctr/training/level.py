@@ -229,6 +229,7 @@ def _publish(
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "log_odds": progress.log_odds,
+        "expired": task.expired.counts if task.expired is not None else {},
         "moved": moved,
         "skipped_steps": trainer.loss_scale.skipped,
         "copied": trainer.copied.record() if trainer.copied is not None else None,

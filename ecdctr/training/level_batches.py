@@ -12,6 +12,7 @@ from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
 from ecdctr.features.domains import DOMAINS
+from ecdctr.training.expiry import Expired
 from ecdctr.training.task import Files, LevelTask
 from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
@@ -46,7 +47,7 @@ def level_batches(
     names: bool = False,
     opening: dict[str, float] | None = None,
 ) -> Generator[Batch, None, None]:
-    """This rank's batches of one pass, with weights of domains and historical embeddings attached ahead of their use.
+    """This rank's batches of one pass, with weights of domains and historical embeddings, expired ids as their buckets.
 
     Args:
         task: The level.
@@ -63,18 +64,26 @@ def level_batches(
     for source in sources:
         by_domain[DOMAINS.index(source.domain)] = source.weight
     weighted = any(source.weight != 1.0 for source in sources)
-    history = _history(task)
+    history, expired = _history(task), _expired(task)
 
     def finish(batch: Batch) -> Batch:
         if weighted:
             assert batch.domain is not None
             batch.weight = batch.weight * by_domain[batch.domain]
-        return batch if history is None else history.attach(batch)
+        batch = batch if history is None else history.attach(batch)
+        # After the historical vectors, which stay those of the ids.
+        return batch if expired is None else expired.hide(batch)
 
     yield from iterate(
         plan_rows(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names, finish=finish, opening=opening,
     )  # fmt: skip
+
+
+def _expired(task: LevelTask) -> Expired | None:
+    if task.expired is None:
+        return None
+    return Expired(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())
 
 
 def _history(task: LevelTask) -> HistoricalEmbeddings | None:

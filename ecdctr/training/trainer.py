@@ -15,7 +15,7 @@ from ecdctr.data.batch import Batch
 from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
-from ecdctr.nn.kernels import ROWS
+from ecdctr.nn.kernels import builds
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.adamw import AdamW
 from ecdctr.training.flat_gradients import FlatGradients
@@ -86,9 +86,9 @@ class Trainer:
         self.progress = Progress()
         self.loss_scale = LossScale(settings.autocast == "float16", settings.batch_size)
         self._bucket = (0.0, 0.0)
-        if not collective.same(ROWS.fingerprint if ROWS else ""):
+        if not collective.same(builds()):
             raise TrainingError(
-                "some ranks have the compiled row kernels and others have not, or another build of them",
+                "some ranks have the compiled kernels and others have not, or another build of them",
                 hint="install the same build of the package for all ranks: their parameters would differ in last bits",
             )
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ecdctr.nn.attention import TargetAttention, rounded
+from ecdctr.nn import clicks as clicks_module
+from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.clicks import rounded
 from ecdctr.nn.cross import CrossNetwork
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.normalization import DistributedBatchNorm
@@ -43,6 +45,24 @@ def test_target_attention_is_a_loop_over_clicks():
                 expected[row] += attention.score(torch.cat([q, k, q - k, q * k])[None])[0] * k
     torch.testing.assert_close(attention(target, past, mask), expected)
     assert torch.equal(attention(target, past, mask)[2], torch.zeros(4))
+
+
+@pytest.mark.skipif(clicks_module._LIBRARY is None, reason="the package was installed without a compiler")
+@pytest.mark.parametrize("hidden_units", [[], [8], [16, 4]])
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_compiled_attention_and_its_gradients_are_those_of_torch(monkeypatch, hidden_units, rows):
+    attention = TargetAttention(5, hidden_units)
+    target, past = torch.randn(rows, 7, 5)[:, 2].requires_grad_(), torch.randn(rows, 9, 6)[..., :5].requires_grad_()
+    mask, weight = torch.rand(rows, 9) < 0.6, torch.randn(rows, 5)
+
+    def everything():
+        out = attention(target, past, mask)
+        return out, *torch.autograd.grad((out * weight).sum(), [target, past, *attention.parameters()])
+
+    compiled = everything()
+    monkeypatch.setattr(clicks_module, "_LIBRARY", None)
+    for mine, other in zip(compiled, everything(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
 def test_numbers_of_clicks_are_rounded_to_few_and_cost_little():
