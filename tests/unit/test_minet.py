@@ -146,7 +146,7 @@ def test_the_arm_takes_the_sequences_of_each_domain_from_the_features_and_says_w
         tree["dataset"]["features"].append({"name": f"past_{domain}", "kind": "sequence", "domains": [domain]})
     options = ARMS["minet"].options(type(config).model_validate(tree))
     assert options.items() >= {"natural_clicks": "past_natural", "ad_clicks": "past_ad", "embedding_dim": 5}.items()
-    # Dimensions per field are of the tables, whatever the model.
+    # `build` itself takes those.
     assert options.keys() - {"embedding_dims"} <= set(inspect.signature(MiNet).parameters)
 
 
