@@ -15,7 +15,7 @@ from ecdctr.distributed.failures import revive, worst
 from ecdctr.distributed.horovod_backend import horovod_environment
 from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
 from ecdctr.distributed.lives import Lives
-from ecdctr.distributed.local_ranks import run_ranks
+from ecdctr.distributed.local_ranks import Machines, run_ranks
 from ecdctr.distributed.mailbox import (
     ABORT,
     CLOSE,
@@ -81,6 +81,7 @@ class RankSession:
             machines do (`horovod`).
         env: Further environment variables of the ranks.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
+        machines: Without Spark, the ranks' addresses where they do not share the driver's.
 
     Attributes:
         startup: Seconds of each part of the start, one after the other; they sum up to the whole.
@@ -96,16 +97,19 @@ class RankSession:
         local_exchange: str = "shared_memory",
         env: dict[str, str] | None = None,
         start_seconds: int = 300,
+        machines: Machines | None = None,
     ) -> None:
         self.spark = spark
         self.ranks = ranks
         self.mailbox = Mailbox(Path(mailbox).absolute())
         self.threads_per_rank = threads_per_rank
         self.stall_seconds = stall_seconds
-        self.local_exchange = local_exchange
+        # Ranks with addresses of their own are to meet over the network, also where it is simulated on one machine.
+        self.local_exchange = local_exchange if machines is None else "horovod"
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
+        self._machines = machines
         self._number = 0
         self._over = threading.Event()
         self._kill = threading.Event()
@@ -224,6 +228,7 @@ class RankSession:
             self.local_exchange,
             self._environment(),
             self._kill,
+            self._machines,
         )
 
     def _launch_on(self, spark: "SparkSession") -> None:

@@ -1,6 +1,7 @@
 """`export`: a published ad model as one file that serves, held to the model on real rows before it is put there."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ecdctr.scoring.compiled import Compiled, account, settled
 from ecdctr.scoring.parity import check, expected
 from ecdctr.scoring.program import FORMATS, OUTPUT, Format, load, parameters, trace, write
 from ecdctr.scoring.serving import ServingModel
+from ecdctr.training.expiry import Expired
 from ecdctr.training.structure import Structure
 from ecdctr.training.versions import load_version
 from ecdctr.transfer.autoft import AutoFT
@@ -96,8 +98,12 @@ def export_model(
         model = structure.build()
         load_version(model, folder)
         _refuse_chance(model.eval(), entry)
-        wanted = expected(model, batches)
-        served, done = _served(model, history, day, batches if compiled else [])
+        expired = Expired.of_version(folder, features)
+        seen = [expired.hide(replace(batch)) for batch in batches]
+        wanted = expected(model, seen)
+        for tables in (model.tables, *model.twin_tables()):
+            expired.read_as_buckets(tables)
+        served, done = _served(model, history, day, seen if compiled else [])
         program = trace(served, features)
         about = {
             "version": entry.version, "arm": entry.arm, "digest": entry.digest, "day": str(entry.date),

@@ -15,7 +15,7 @@ from ecdctr.pipelines.clock import DAY, day_number
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.training.task import Files, FineTune, History, LevelTask, Snapshot, Start, Tower
+from ecdctr.training.task import ExpiredIds, Files, FineTune, History, LevelTask, Snapshot, Start, Tower
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +279,7 @@ class Levels:
             rows=rows, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
             train=train or [self._files(table, window)], validation=[self._files(table, held)] if held else [], tower=self._tower(tower), history=history, fine_tune=fine_tune,
-            warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
+            expired=self._expired(date, features), warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
             store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
         if draft.train[0].rows == 0 and start.kind != "continue":
@@ -295,6 +295,15 @@ class Levels:
                 "score_dir": str(workspace.root / "_staging" / version) if score else None,
             }
         )
+
+    def _expired(self, date: dt.date, features: FeatureSet) -> ExpiredIds | None:
+        """Ids of the level's vocabularies that no row may train any more; None where none can expire, or none has."""
+        names = [name for name in features.vocabularies if self.config.vocabulary(name).expire_after is not None]
+        found = self.workspace.expired(date) if names else None
+        counts = {name: found.counts[name] for name in names if name in found.counts} if found else {}
+        if found is None or not counts:
+            return None
+        return ExpiredIds(folder=str(found.folder), digest=found.digest, counts=counts)
 
     def _tower(self, entry: LedgerEntry | None) -> Tower | None:
         if entry is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
+from ecdctr.etl.expiry import ExpiredTokens, write_expired
 from ecdctr.etl.notes import generation_of
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError
@@ -50,6 +51,7 @@ class Workspace:
         self._pins: dict[str, PinnedFiles] = {}
         self._marks: HighWaterMarks | None = None
         self._generation: int | None = None
+        self._expired: dict[dt.date, ExpiredTokens] = {}
         self.startup: dict[str, float] = {}
         self.opening: dict[str, float] = {}
         self.progress = ProgressView()
@@ -133,6 +135,7 @@ class Workspace:
         self.lease.release()
         self._marks = None
         self._generation = None
+        self._expired.clear()
 
     def first_day(self, table: str) -> dt.date:
         """The first day that a samples table has rows of."""
@@ -146,6 +149,12 @@ class Workspace:
         if self._marks is None:
             self._marks = high_water_marks(self.lake, self.features)
         return self._marks.rows_until(date)
+
+    def expired(self, date: dt.date) -> ExpiredTokens:
+        """Ids of tokens that were not seen for their `expire_after` days before `date`, written for the ranks."""
+        if date not in self._expired:
+            self._expired[date] = write_expired(self.lake, self.config, date, self.root)
+        return self._expired[date]
 
     def count_entities(self) -> dict[str, int]:
         """Distinct users and items of both domains' clean impressions."""

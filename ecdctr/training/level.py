@@ -25,7 +25,7 @@ from ecdctr.models.joint import JointModel
 from ecdctr.training.compilation import compiled
 from ecdctr.training.device import device_of, move
 from ecdctr.training.early_stopping import summary_of
-from ecdctr.training.level_batches import level_batches, plan_rows
+from ecdctr.training.level_batches import expired_ids, level_batches, plan_rows
 from ecdctr.training.level_loop import LOOK_ROWS, LevelLoop
 from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
@@ -221,6 +221,7 @@ def _publish(
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "log_odds": progress.log_odds,
+        "expired": task.expired.counts if task.expired is not None else {},
         "moved": moved,
         "skipped_steps": trainer.loss_scale.skipped,
         "copied": trainer.copied.record() if trainer.copied is not None else None,
@@ -228,6 +229,8 @@ def _publish(
     if collective.rank == 0:
         with store.publish(task.version, record, parts.digests) as folder:
             Structure.of(task).write(folder)
+            if (expired := expired_ids(task)) is not None:
+                expired.write(folder)
             write_tensors(folder / NETWORK, network)
             write_tensors(folder / TABLES, whole)
             write_tensors(folder / OPTIMIZER, trainer.optimizer_state())

@@ -1,6 +1,7 @@
 """Which rows a level takes in which step, and the batches of one rank."""
 
 from collections.abc import Generator, Sequence
+from pathlib import Path
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 import torch
@@ -11,6 +12,7 @@ from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
 from ecdctr.features.domains import DOMAINS
+from ecdctr.training.expiry import Expired
 from ecdctr.training.structure import historical_embeddings
 from ecdctr.training.task import Files, LevelTask
 
@@ -45,7 +47,7 @@ def level_batches(
     names: bool = False,
     opening: dict[str, float] | None = None,
 ) -> Generator[Batch, None, None]:
-    """This rank's batches of one pass, with weights of domains and historical embeddings attached ahead of their use.
+    """This rank's batches of one pass, with weights of domains and historical embeddings, expired ids as their buckets.
 
     Args:
         task: The level.
@@ -63,14 +65,24 @@ def level_batches(
         by_domain[DOMAINS.index(source.domain)] = source.weight
     weighted = any(source.weight != 1.0 for source in sources)
     history = historical_embeddings(task.history, task.seed) if task.history is not None else None
+    expired = expired_ids(task)
 
     def finish(batch: Batch) -> Batch:
         if weighted:
             assert batch.domain is not None
             batch.weight = batch.weight * by_domain[batch.domain]
-        return batch if history is None else history.attach(batch)
+        batch = batch if history is None else history.attach(batch)
+        # After the historical vectors, which stay those of the ids.
+        return batch if expired is None else expired.hide(batch)
 
     yield from iterate(
         plan_rows(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
         start_step=start_step, names=names, finish=finish, opening=opening,
     )  # fmt: skip
+
+
+def expired_ids(task: LevelTask) -> Expired | None:
+    """What of the level's ids has expired; None: nothing."""
+    if task.expired is None:
+        return None
+    return Expired.listed(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())

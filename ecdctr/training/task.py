@@ -87,6 +87,15 @@ class History(Settings):
     """Every id gets the vectors of another one, the same for CPM and A-CTR of one seed."""
 
 
+class ExpiredIds(Settings):
+    """Ids that are read as their buckets, because their tokens were not seen for too long."""
+
+    folder: str
+    digest: str
+    counts: dict[str, int]
+    """By vocabulary."""
+
+
 class LevelTask(Settings):
     """One level on pinned inputs.
 
@@ -113,6 +122,7 @@ class LevelTask(Settings):
     tower: Tower | None = None
     """The frozen source network; its known rows are in `rows` under its vocabularies' names, see `FeatureSet.of_source`."""
     history: History | None = None
+    expired: ExpiredIds | None = None
     fine_tune: FineTune | None = None
     """None: every parameter is trained."""
     warmup_batches: int = Field(default=0, ge=0)
@@ -139,6 +149,8 @@ class LevelTask(Settings):
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
             "training": {"tables"},
             "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
+            # Where nothing expires a task is what it was before anything could.
+            "expired": {"folder"} if self.expired else True,
         }  # fmt: skip
         tree = self.model_dump_json(exclude=elsewhere)
         return hashlib.sha256(tree.encode()).hexdigest()

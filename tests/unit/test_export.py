@@ -20,13 +20,14 @@ from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import EPOCH
 from ecdctr.scoring.program import ABOUT
 from ecdctr.training.structure import FILE, Structure
-from ecdctr.training.task import History, Snapshot, Start
+from ecdctr.training.task import ExpiredIds, History, Snapshot, Start
 from tests.unit.test_cli import SIMULATED, call
 from tests.unit.test_level_autoft import FEATURES, Days
 
 pytestmark = pytest.mark.unit
 
 SCORED = 2
+EXPIRED = {"user_id": [7, 20, 33], "item_id": [5, 9, 24]}
 
 
 def day(number: int) -> dt.date:
@@ -52,6 +53,7 @@ class Warehouse(Days):
             ("coins", "autoft_random", "autoft_random"),
         ):  # fmt: skip
             self._make(name, 1, warm, policy, history, arm)
+        self._make("lapsed", 1, warm, "autoft", history, "ecdctr_no_tpm", self._expired())
 
     def _snapshot(self, until: int, rows: int) -> Snapshot:
         folder, generator = self.folder(f"tpm-{until}"), np.random.default_rng(until)
@@ -61,11 +63,18 @@ class Warehouse(Days):
             np.save(folder / f"{entity}_present.npy", generator.random(rows) > 0.3)
         return Snapshot(version=folder.name, until_day=until, folder=str(folder), digest="x")
 
-    def _make(self, version, at, start, policy, history, arm="twin") -> None:
+    def _expired(self) -> ExpiredIds:
+        folder = self.root / "expired"
+        for name, ids in EXPIRED.items():
+            (folder / f"field={name}").mkdir(parents=True)
+            pq.write_table(pa.table({"id": pa.array(ids, pa.int64())}), folder / f"field={name}" / "part.parquet")
+        return ExpiredIds(folder=str(folder), digest="d", counts={name: len(ids) for name, ids in EXPIRED.items()})
+
+    def _make(self, version, at, start, policy, history, arm="twin", expired=None) -> None:
         task = self.task(version, at, start, policy=policy)
         # Steps large enough that ways, rows and choices differ.
         training = task.training.model_copy(update={"dense_learning_rate": 0.05, "epochs": 2})
-        task = task.model_copy(update={"history": history, "training": training})
+        task = task.model_copy(update={"history": history, "training": training, "expired": expired})
         record = self.train(task)
         level = "cpm" if version == "cpm" else "actr"
         self.entries.append(
@@ -136,7 +145,7 @@ def requests(warehouse: Warehouse) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return columns, table["event_id"].to_numpy()
 
 
-@pytest.mark.parametrize("version", ["plain", "chosen", "head"])
+@pytest.mark.parametrize("version", ["plain", "chosen", "head", "lapsed"])
 def test_onnxruntime_gives_the_predictions_that_the_version_has_stored(version, warehouse, tmp_path):
     out = tmp_path / "new" / "model.onnx"
     code, answer = export(out, "--level", "actr", "--format", "onnx", "--version", version)
@@ -145,6 +154,7 @@ def test_onnxruntime_gives_the_predictions_that_the_version_has_stored(version, 
     columns, events = requests(warehouse)
     assert stored["event_id"].to_pylist() == events.tolist()
     session = onnxruntime.InferenceSession(str(out))
+    assert all(np.isin(columns[name], ids).any() for name, ids in EXPIRED.items())
     (served,) = session.run(["probability"], columns)
     np.testing.assert_allclose(served, stored["probability"].to_numpy(), atol=1e-6)
     assert served.std() > 1e-3
