@@ -69,6 +69,7 @@ _READ_LATER: dict[str, list[tuple[str, ...]]] = {
     "cpm": [
         ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "batch_norm_warmup"),
         ("transfer", "batch_norm_warmup_batches"), ("transfer", "prior_shift"), ("transfer", "policy"), ("transfer", "autoft"),
+        ("transfer", "pin_snapshots"),
     ],
     "actr": [],
 }  # fmt: skip
@@ -253,6 +254,9 @@ class TransferConfig(Settings):
     """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
     snapshot_lookup: SnapshotLookup = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
+    pin_snapshots: bool = False
+    """Whether A-CTR keeps reading the TPM snapshots that what it started from was trained with: new ones then come with the
+    next CPM version, whose attention has seen them. Else a new snapshot is read from the day on that it appears."""
     snapshot_pooling: PoolingMode = "attention"
     """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
     the id, or all one after the other."""

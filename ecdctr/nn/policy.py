@@ -57,12 +57,17 @@ class Policy(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0))
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether the next decision depends on what tells rows apart, beside what the policy looks at."""
+        return self.training
+
     def forward(self, seen: Tensor, keys: Keys) -> Choice:
         """Decide for rows.
 
         Args:
             seen: `(B, W)`, what the policy may look at.
-            keys: `(B,)`, what tells rows apart.
+            keys: `(B,)`, what tells rows apart; not read unless `asks_for_keys`.
         """
         choice = self.decide(seen, keys, int(self.steps) if self.training else EVALUATION)
         if self.training:
@@ -112,8 +117,8 @@ class LearnedPolicy(Policy):
     def logits(self, seen: Tensor) -> Tensor:
         """`(B, W)` → `(B, K, 2)`."""
         # Embeddings begin a hundred times smaller than what a network's initial values are made for.
-        logits: Tensor = self.network(F.layer_norm(seen, seen.shape[1:]))
-        return logits.view(len(logits), logits.shape[1] // 2, 2)
+        logits: Tensor = self.network(F.layer_norm(seen, seen.shape[1:])).unflatten(1, (-1, 2))
+        return logits
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""
@@ -139,6 +144,11 @@ class RandomPolicy(Policy):
         super().__init__()
         self.decisions, self.share, self.seed = decisions, share, seed
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Always: a coin belongs to a row."""
+        return True
+
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""
         heads = uniform(keys, self.decisions, seed=self.seed, step=step) < self.share
@@ -160,7 +170,7 @@ class FixedPolicy(Policy):
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""
-        taken = self.taken.expand(len(seen), -1)
+        taken = self.taken.expand(seen.shape[0], -1)
         return Choice(taken, taken)
 
 
@@ -175,6 +185,11 @@ class PartialPolicy(Policy):
     def __init__(self, whole: Policy, columns: Sequence[int]) -> None:
         super().__init__()
         self.whole, self.columns = whole, list(columns)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """As the other policy."""
+        return self.whole.asks_for_keys
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""

@@ -105,6 +105,8 @@ class Levels:
         level = self.config.levels.actr
         window = self._window("ad_samples", date, level.window)
         start, parents = Start(kind="scratch"), []
+        # What the parameters come from.
+        origin: LedgerEntry | None = None
         twin = arm.twin(self.config)
         cpm = self._newest("cpm", twin.name, date) if arm.needs_cpm else None
         if arm.needs_cpm and cpm is None:
@@ -116,15 +118,15 @@ class Levels:
         if cpm is not None:
             parents = [cpm.version]
         if cpm is not None and arm.pretrained:
-            start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
+            origin, start = cpm, self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
         previous = self._newest("actr", arm.name, date - DAY)
         # A frozen tower is replaced beside the model that goes on; whatever was copied or read as an input is not.
         goes_on = previous is not None and (arm.frozen == "tower" or set(parents) <= set(previous.parents))
         if previous is not None and previous.window_until > window[0] and goes_on:
-            start = self._start("continue", previous)
+            origin, start = previous, self._start("continue", previous)
             parents = [*parents, previous.version]
             window = (trained_until(previous), date)
-        history, snapshots = self._history(date, twin.history)
+        history, snapshots = self._history(date, twin.history, origin if self.config.transfer.pin_snapshots else None)
         if arm.frozen == "features" and cpm is not None:
             # CPM has seen no ad, so its newest vectors tell no row of this table its own label.
             dim = self.config.model.embedding_dim
@@ -194,11 +196,22 @@ class Levels:
         wanted = transfer.batch_norm_warmup if arm.batch_norm_warmup is None else arm.batch_norm_warmup
         return transfer.batch_norm_warmup_batches if anew and wanted else 0
 
-    def _history(self, date: dt.date, reading: Reading | None) -> tuple[History | None, list[str]]:
-        """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones."""
+    def _history(
+        self, date: dt.date, reading: Reading | None, origin: LedgerEntry | None = None
+    ) -> tuple[History | None, list[str]]:
+        """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones.
+
+        Args:
+            date: The day that is served.
+            reading: How they are read.
+            origin: Where given, no snapshot newer than those that this version was trained to read.
+        """
         if reading is None:
             return None, []
         entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
+        if origin is not None:
+            newest = max(entry.window_until for entry in entries if entry.version in origin.parents)
+            entries = [entry for entry in entries if entry.window_until <= newest]
         if not entries:
             self.publisher.refuse_other_generation("tpm", BASE)
             raise NotReadyError(

@@ -13,6 +13,11 @@ from ecdctr.config.training import TrainingConfig
 from ecdctr.features import FeatureSet
 
 
+def as_feature_set(tree: dict[str, Any]) -> FeatureSet:
+    """A sample contract from the fields that JSON has kept of it."""
+    return FeatureSet(**{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])})
+
+
 class Files(Settings):
     """Exact Parquet files of one pinned table version, all of one domain."""
 
@@ -136,10 +141,7 @@ class LevelTask(Settings):
 
     def feature_set(self) -> FeatureSet:
         """The sample contract of the task."""
-        tree = dict(self.features)
-        return FeatureSet(
-            **{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])}
-        )
+        return as_feature_set(self.features)
 
     def digest(self) -> str:
         """SHA-256 over all that decides the parameters; paths of folders are left out."""

@@ -66,6 +66,10 @@ class HistoricalEmbeddings:
                 for place, entity in enumerate(ENTITIES)
             }
 
+    def rows(self, entity: str) -> int:
+        """The first id that no snapshot knows, nor any beyond it."""
+        return max(len(present) for present in self.present[entity])
+
     def find(self, entity: str, ids: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
         """Look up one entity.
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
+import onnxruntime
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -114,6 +115,17 @@ def test_every_kind_of_feature_is_trained_on(finished):
         rows, dim = tables[vocabulary].shape
         fresh = EmbeddingTables({vocabulary: rows}, {vocabulary: 1}, dim, seed=1).weight
         assert (tables[vocabulary] != fresh).any(1).sum() >= 2, vocabulary
+
+
+def test_the_newest_ad_model_becomes_a_file_that_serves(finished):
+    out = finished / "model.onnx"
+    code, answered = call(finished / "small.yml", "export", str(out), "--level", "actr", "--format", "onnx")
+    assert code == 0, answered
+    result = answered["result"]
+    assert result["version"].startswith("actr-ecdctr-")
+    assert result["parity"]["rows"] > 100
+    assert result["parity"]["max_difference"] <= 1e-5
+    assert [node.name for node in onnxruntime.InferenceSession(str(out)).get_inputs()] == list(result["inputs"])
 
 
 def test_lineage_tells_of_every_table_and_version_and_versions_of_what_had_expired(finished):

@@ -128,6 +128,19 @@ def test_latest_looks_past_the_row_s_day(history):
     assert mask.tolist() == [[True, True, True]]
 
 
+def test_snapshots_are_mapped_from_their_files_and_never_read_whole(history):
+    embeddings = HistoricalEmbeddings(history, 2, "as_of")
+    for entity in ("user", "item"):
+        for array, files in zip(embeddings.vectors[entity], history, strict=True):
+            assert isinstance(array, np.memmap)
+            assert array.mode == "r"
+            assert str(array.filename) == str(files.folder / f"{entity}.npy")
+        assert all(isinstance(array, np.memmap) for array in embeddings.present[entity])
+        assert embeddings.rows(entity) == 8
+    _, mask = embeddings.find("user", torch.tensor([7, 8]), torch.tensor([35, 35]))
+    assert mask.any(1).tolist() == [True, False]
+
+
 def test_shuffled_embeddings_are_those_of_somebody_else(history):
     own = HistoricalEmbeddings(history, 3, "as_of")
     control = HistoricalEmbeddings(history, 3, "as_of", shuffle_seed=5)
