@@ -15,7 +15,9 @@ RIVALS = ("frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "au
 CONTROLS = {
     "ecdctr": ("ecdctr_no_tpm", "ecdctr_no_cpm", "ecdctr_shuffled_embeddings", *RIVALS),
     "ecdctr_autoft": RIVALS,
+    "ecdctr_autoft_prior": ("ecdctr_autoft", *RIVALS),
     "autoft": ("autoft_random",),
+    "autoft_prior": ("autoft",),
     "ecdctr_shuffled_embeddings": ("ecdctr_no_tpm",),
     "target_only_wide": ("target_only",),
 }

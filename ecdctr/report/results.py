@@ -1,31 +1,78 @@
 """`docs/results.md` from stored comparisons: `python -m ecdctr.report.results [runs/NAME/compare.json …]`.
 
-Each comparison that is named is stored as `docs/results/NAME.json`, without what the page does not show; then the page is
-written anew from all that are stored, so that no figure in it was typed by hand.
+Each comparison that is named is stored as `docs/results/NAME.json`, without what no page shows; then the summary and one page
+for each data set are written anew from all that are stored, so that no figure in them was typed by hand.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
-from ecdctr.report.comparison import ComparedArm, Comparison, Cost
-from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence, tuning_sentence
-from ecdctr.report.wording import DASH, NAMES, count, duration, number, printable, signed, span
+from ecdctr.report.comparison import BASELINES, Comparison
+from ecdctr.report.comparison_words import between, cell
+from ecdctr.report.results_page import facts, render_page, table
+from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
 HEAD = """# Results
 
-This page is written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
+Written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
 `ecdctr compare` wrote. Figures are means over seeds on days that the models had not seen. Differences are in points
 (hundredths of AUC or GAUC) with 95 % intervals from resampling users, the same ones for all arms and seeds; * marks those
-whose whole interval lies on one side of zero, and nothing else is called a gain. How each number is made:
-[metrics.md](metrics.md), [compare.md](compare.md).
+whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. Seeds vary less than users
+do; where they disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
 """
-METRICS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
-PARTS = (("cold_users", "cold", "users new to ads"), ("cold_ads", "cold", "new ads"), ("returning_users", "returning", "returning users"))  # fmt: skip
+
+OURS = ("ecdctr", "ecdctr_autoft")
+RIVALS = (*BASELINES, "frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft")
+"""What the aim measures the method against."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A difference that answers something.
+
+    Attributes:
+        asked: The question.
+        arm: Its answer is this arm's difference
+        baseline: to this one.
+    """
+
+    asked: str
+    arm: str
+    baseline: str
+
+
+REASONS = (
+    Question("Does the long-term level bring anything?", "ecdctr", "ecdctr_no_tpm"),
+    Question("Is it what the vectors know, or that they are there?", "ecdctr", "ecdctr_shuffled_embeddings"),
+    Question("Does the control gain anything?", "ecdctr_shuffled_embeddings", "ecdctr_no_tpm"),
+    Question("Does beginning normalisation anew bring anything?", "ecdctr_no_tpm", "finetune"),
+    Question("Do its statistics need a warm-up?", "ecdctr_bn_cold", "ecdctr"),
+    Question("Are clocks of several days too slow?", "ecdctr_retrained", "ecdctr"),
+    Question("Does a labelled row leak through the newest snapshot?", "ecdctr_latest_snapshot", "ecdctr"),
+    Question("Do snapshots of users carry over, without those of items?", "ecdctr_history_user", "ecdctr"),
+    Question("Do snapshots of items carry over, without those of users?", "ecdctr_history_item", "ecdctr"),
+    Question("Does AutoFT choose better than coins?", "autoft", "autoft_random"),
+    Question("Does AutoFT bring anything on top of all levels?", "ecdctr_autoft", "ecdctr"),
+)
+"""Why the method stands where it stands."""
+
+REMEDIES = (
+    Question("Historical vectors of length one: they grow with the rows behind them", "ecdctr_history_unit", "ecdctr"),
+    Question("A learned gate on each row's historical vectors", "ecdctr_gate", "ecdctr"),
+    Question("A fifth of the rows trained without historical vectors", "ecdctr_history_dropout", "ecdctr"),
+    Question("Historical vectors of items alone", "ecdctr_history_item", "ecdctr"),
+    Question("Rows that CPM has often moved move less: its tables' optimiser goes on", "ecdctr_table_state", "ecdctr"),
+    Question("The same for the simple baseline", "finetune_table_state", "finetune"),
+    Question("AutoFT begins as full fine-tuning, and its policy moves ten times as fast", "autoft_prior", "autoft"),
+    Question("The same on top of all levels", "ecdctr_autoft_prior", "ecdctr_autoft"),
+)
+"""What was tried, each as an arm of its own, and what it is a remedy of."""
 
 
 def summarized(comparison: Comparison) -> Comparison:
@@ -43,115 +90,151 @@ def summarized(comparison: Comparison) -> Comparison:
 
 
 def render_results(comparisons: Sequence[Comparison]) -> str:
-    """The page."""
-    parts = [HEAD]
-    if not comparisons:
-        parts.append("\nNo comparison is stored yet.\n")
+    """The summary over all data sets."""
+    lines = [HEAD]
+    if comparisons:
+        for part in (_datasets, _arms, _aim, _reasons, _remedies):
+            lines += part(comparisons)
+    else:
+        lines.append("No comparison is stored yet.")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _datasets(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield "## Data sets"
+    yield ""
     for comparison in comparisons:
-        parts.append("\n" + "\n".join(_section(comparison)) + "\n")
-    return "".join(parts)
+        name = printable(comparison.dataset.name)
+        yield f"- [{name}](results/{name}.md): {facts(comparison)}"
+    yield ""
 
 
-def _section(comparison: Comparison) -> Iterator[str]:
-    first = next(iter(comparison.arms.values())).mean
-    data = comparison.dataset
-    yield f"## {printable(data.name)}"
-    yield ""
-    yield f"{printable(comparison.description) or 'No description'}. {count(data.natural_rows)} natural impressions, "
-    yield f"{count(data.ad_rows)} of ads; ad days {span(*comparison.window)} walked: {count(first.rows)} impressions, "
-    yield f"{count(first.clicks)} clicks. Seeds {', '.join(map(str, comparison.seeds))}; code {comparison.code_version}, "
-    yield f"configuration `{comparison.config_digest[:12]}`; {duration(comparison.seconds['total'])} in the call that ended it."
-    yield ""
-    if comparison.command:
-        yield f"    {printable_command(comparison.command)}"
+def _arms(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    for metric in DECIDING:
+        yield f"## {NAMES[metric]}"
         yield ""
-    if tuning_sentence(comparison):
-        yield tuning_sentence(comparison)
+        yield f"Of each arm, and in brackets how much above `{BASELINES[-1]}` it is, the strongest simple baseline."
         yield ""
-    yield f"**{headline(comparison)}**"
+        yield from table(
+            ["arm", *_names(comparisons)],
+            [
+                [f"`{arm}`", *(_value(comparison, arm, metric) for comparison in comparisons)]
+                for arm in _all_arms(comparisons)
+            ],
+        )
+
+
+def _value(comparison: Comparison, arm: str, metric: str) -> str:
+    found = comparison.arms.get(arm)
+    if found is None:
+        return ""
+    value = number(getattr(found.mean, metric))
+    difference = between(comparison, arm, BASELINES[-1], metric)
+    return value if difference is None else f"{value} ({cell(difference)})"
+
+
+def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield "## What this says about the aim"
     yield ""
-    against = [(baseline, metric) for baseline in baselines(comparison) for metric in ("auc", "gauc")]
-    yield from _table(
-        ["arm", *(NAMES[metric] for metric in METRICS), *(f"{NAMES[m]} − `{baseline}`" for baseline, m in against)],
+    yield (
+        f"The aim: {' or '.join(f'`{name}`' for name in OURS)} nowhere below a baseline in AUC or GAUC, never below `{BASELINES[0]}`, "
+        f"and above `{BASELINES[-1]}` beyond its interval on at least two data sets. Beyond their intervals, the arms of the method are"
+    )
+    yield ""
+    rows, reached = [], []
+    for arm in [arm for arm in _all_arms(comparisons) if arm.startswith("ecdctr") and "shuffled" not in arm]:
+        above, below, lost = (
+            _places(comparisons, arm, [BASELINES[-1]], "better"),
+            _places(comparisons, arm, [BASELINES[-1]], "worse"),
+            _places(comparisons, arm, [rival for rival in RIVALS if rival != BASELINES[-1]], "worse"),
+        )
+        gained = _places(comparisons, arm, [BASELINES[0]], "better")
+        rows.append([f"`{arm}`", *("; ".join(told) or "nowhere" for told in (gained, above, below, lost))])
+        on = {place.split(", ")[0] for place in above}
+        if len(on) >= 2 and not below and not lost:
+            reached.append(f"`{arm}`")
+    simple = BASELINES[-1]
+    yield from table(
+        ["arm", f"above `{BASELINES[0]}`", f"above `{simple}`", f"below `{simple}`", "below another baseline"], rows
+    )
+    yield f"**Reached by {', '.join(reached)}.**" if reached else "**No arm reaches it.**"
+    yield ""
+
+
+def _places(comparisons: Sequence[Comparison], arm: str, baselines: Sequence[str], verdict: str) -> list[str]:
+    """Data set, metric and, of several baselines, which one, for each difference with that verdict."""
+    found = []
+    for comparison in comparisons:
+        for metric in DECIDING:
+            for baseline in baselines:
+                difference = between(comparison, arm, baseline, metric)
+                if difference is not None and verdict_of(difference) == verdict:
+                    which = f" of `{baseline}`" if len(baselines) > 1 else ""
+                    found.append(f"{printable(comparison.dataset.name)}, {NAMES[metric]}{which}")
+    return found
+
+
+def _reasons(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield from _asked(comparisons, REASONS, "Why: what each part is worth", "question")
+
+
+def _remedies(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield from _asked(comparisons, REMEDIES, "What each remedy brought", "remedy")
+
+
+def _asked(comparisons: Sequence[Comparison], questions: Sequence[Question], title: str, kind: str) -> Iterator[str]:
+    known = [
+        (question, told)
+        for question in questions
+        if any(told := [_told(comparison, question) for comparison in comparisons])
+    ]
+    if not known:
+        return
+    yield f"## {title}"
+    yield ""
+    yield from table(
+        [kind, "difference", *(f"{name}, {NAMES[metric]}" for name in _names(comparisons) for metric in DECIDING), "answer"],
         [
             [
-                f"`{name}`", *(number(getattr(arm.mean, metric)) for metric in METRICS),
-                *(cell(between(comparison, name, baseline, metric)) for baseline, metric in against),
+                question.asked, f"`{question.arm}` − `{question.baseline}`",
+                *(text for each in told for text in (each or [""] * len(DECIDING))), _answer(comparisons, question),
             ]
-            for name, arm in comparison.arms.items()
+            for question, told in known
         ],
     )  # fmt: skip
-    told = questions(comparison)
-    if told:
-        yield "What each part is worth, and what the control gains:"
-        yield ""
-        yield from (f"- {sentence(comparison, difference)}" for difference in told)
-        yield ""
-    yield from _table(
-        ["arm", *(f"AUC, {title} (clicks)" for _, _, title in PARTS), "backward transfer, AUC points"],
-        [
-            [f"`{name}`", *(_part(arm, attribute, part) for attribute, part, _ in PARTS), _forgotten(arm)]
-            for name, arm in comparison.arms.items()
-        ],
-    )
-    yield "Cost per day: rows that training reads, by level (TPM and CPM spread over their clocks), against training all of it "
-    yield "anew each day; seconds of training of an average day, and of all versions that the walk rests on. What training CPM and the ad "
-    yield "model anew each day takes and brings is measured where the arm `ecdctr_retrained` is among them."
-    yield ""
-    yield from _table(
-        [
-            "arm",
-            "a daily update",
-            "A-CTR",
-            "CPM",
-            "TPM",
-            "together",
-            "anew each day",
-            "seconds a day",
-            "training of the walk",
-        ],
-        [[f"`{name}`", *_cost(arm.cost), duration(arm.train_seconds)] for name, arm in comparison.arms.items()],
-    )
 
 
-def printable_command(command: str) -> str:
-    """A command without control characters, whole."""
-    return "".join(letter if letter.isprintable() else "·" for letter in command)
+def _told(comparison: Comparison, question: Question) -> list[str]:
+    """The difference in each metric; nothing where the data set has not both arms."""
+    found = [between(comparison, question.arm, question.baseline, metric) for metric in DECIDING]
+    return [cell(difference) for difference in found] if any(found) else []
 
 
-def _part(arm: ComparedArm, attribute: str, part: str) -> str:
-    metrics = getattr(arm, attribute).get(part)
-    return f"{number(metrics.auc)} ({count(metrics.clicks)})" if metrics else DASH
-
-
-def _forgotten(arm: ComparedArm) -> str:
-    found = arm.forgetting
-    if found.backward_transfer is None:
-        return DASH
-    text = signed("auc", found.backward_transfer)
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} [{signed('auc', found.low)}, {signed('auc', found.high)}]"
-
-
-def _cost(cost: Cost) -> list[str]:
-    levels = [cost.per_day.get(level) for level in ("actr", "cpm", "tpm")]
-    together = sum(effort.rows for effort in levels if effort)
-    anew = sum(effort.rows for effort in cost.retrained_daily.values())
-    return [
-        count(round(cost.update.rows)) if cost.update else DASH,
-        *(count(round(effort.rows)) if effort else DASH for effort in levels),
-        count(round(together)),
-        count(round(anew)),
-        f"{sum(effort.seconds or 0.0 for effort in levels if effort):.1f}",
+def _answer(comparisons: Sequence[Comparison], question: Question) -> str:
+    """What all data sets say together, in a word or two."""
+    found = [
+        (metric, verdict_of(difference))
+        for comparison in comparisons
+        for metric in DECIDING
+        if (difference := between(comparison, question.arm, question.baseline, metric)) is not None
     ]
+    counts = {
+        word: [NAMES[metric] for metric, verdict in found if verdict == word] for word in ("better", "worse")
+    }  # fmt: skip
+    parts = [
+        f"{word} in {' and '.join(f'{names.count(name)}× {name}' for name in dict.fromkeys(names))}"
+        for word, names in counts.items()
+        if names
+    ]
+    return "; ".join(parts) or "cannot be told"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|---" + "|---:" * (len(head) - 1) + "|"
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    return [printable(comparison.dataset.name) for comparison in comparisons]
+
+
+def _all_arms(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(arm for comparison in comparisons for arm in comparison.arms))
 
 
 def load_comparison(path: Path) -> Comparison:
@@ -166,8 +249,14 @@ def load_comparison(path: Path) -> Comparison:
         raise InputError(f"{path} is no comparison: {error}", hint="write it with ecdctr compare") from error
 
 
+def rendered(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """All pages, by their path below the documentation's folder."""
+    pages = {f"results/{comparison.dataset.name}.md": render_page(comparison) for comparison in comparisons}
+    return {"results.md": render_results(comparisons)} | pages
+
+
 def write_results(docs: Path, named: Sequence[Path]) -> list[str]:
-    """Store the named comparisons and write the page from all that are stored.
+    """Store the named comparisons and write the pages from all that are stored.
 
     Args:
         docs: The folder of the documentation.
@@ -181,7 +270,8 @@ def write_results(docs: Path, named: Sequence[Path]) -> list[str]:
         comparison = summarized(load_comparison(path))
         write_files(store, {f"{comparison.dataset.name}.json": as_json(comparison.tree())})
     comparisons = [load_comparison(path) for path in sorted(store.glob("*.json"))]
-    write_files(docs, {"results.md": render_results(comparisons)})
+    for name, page in rendered(comparisons).items():
+        write_files((docs / name).parent, {Path(name).name: page})
     return [comparison.dataset.name for comparison in comparisons]
 
 

@@ -177,6 +177,8 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         model.load_source(*read_state(Path(task.tower.artifact)))
     trainer = Trainer(model, collective, task.training, task.seed, copied)
     trainer.progress.log_odds = log_odds
+    if task.start.kind == "warm" and task.start.table_state == "copied":
+        trainer.load_table_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     if task.start.kind == "continue":
         trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     return trainer, moved
@@ -217,7 +219,10 @@ def _batches(
         return
     snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
     shuffle_seed = task.seed if task.history.shuffled else None
-    history = HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup, shuffle_seed)
+    history = HistoricalEmbeddings(
+        snapshots, task.history.count, task.history.lookup, shuffle_seed, entities=task.history.entities,
+        unit_length=task.history.unit_length,
+    )  # fmt: skip
     for batch in batches:
         yield history.attach(batch)
 
