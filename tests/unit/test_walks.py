@@ -157,10 +157,11 @@ def test_a_signal_stops_all_walks_and_a_second_one_ends_the_ranks(monkeypatch):
     assert not any(lane.aborted for lane in walked.opened.lanes)
 
     def hangs(lane):
-        if lane.config.arms != ["ecdctr"]:
+        if lane.config.arms == ["ecdctr"]:
+            os.kill(os.getpid(), signal.SIGTERM)
             # Two signals at the same time would be one.
             assert lane.stopped.wait(10)
-        os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + 10
         while not lane.aborted and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -168,7 +169,9 @@ def test_a_signal_stops_all_walks_and_a_second_one_ends_the_ranks(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         walked(monkeypatch, outings(), lanes=2, step=hangs)
-    assert all(lane.aborted and lane.closed for lane in walked.opened.lanes)
+    assert all(lane.aborted for lane in walked.opened.lanes)
+    # The second lane may not have begun.
+    assert walked.opened.lanes[0].closed
     assert signal.getsignal(signal.SIGTERM) is before
 
 
