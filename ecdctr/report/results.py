@@ -6,7 +6,6 @@ for each data set are written anew from all that are stored, so that no figure i
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from ecdctr.exceptions import InputError
 from ecdctr.report.comparison import BASELINES, Comparison
 from ecdctr.report.comparison_words import between, cell
+from ecdctr.report.questions import AIM, METHODS, REASONS, REMEDIES, RIVALS, Question
 from ecdctr.report.results_page import facts, render_page, table
 from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
@@ -26,53 +26,6 @@ Written by `make results` from the comparisons in `docs/results/`, each the summ
 whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. Seeds vary less than users
 do; where they disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
 """
-
-OURS = ("ecdctr", "ecdctr_autoft")
-RIVALS = (*BASELINES, "frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft")
-"""What the aim measures the method against."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A difference that answers something.
-
-    Attributes:
-        asked: The question.
-        arm: Its answer is this arm's difference
-        baseline: to this one.
-    """
-
-    asked: str
-    arm: str
-    baseline: str
-
-
-REASONS = (
-    Question("Does the long-term level bring anything?", "ecdctr", "ecdctr_no_tpm"),
-    Question("Is it what the vectors know, or that they are there?", "ecdctr", "ecdctr_shuffled_embeddings"),
-    Question("Does the control gain anything?", "ecdctr_shuffled_embeddings", "ecdctr_no_tpm"),
-    Question("Does beginning normalisation anew bring anything?", "ecdctr_no_tpm", "finetune"),
-    Question("Do its statistics need a warm-up?", "ecdctr_bn_cold", "ecdctr"),
-    Question("Are clocks of several days too slow?", "ecdctr_retrained", "ecdctr"),
-    Question("Does a labelled row leak through the newest snapshot?", "ecdctr_latest_snapshot", "ecdctr"),
-    Question("Do snapshots of users carry over, without those of items?", "ecdctr_history_user", "ecdctr"),
-    Question("Do snapshots of items carry over, without those of users?", "ecdctr_history_item", "ecdctr"),
-    Question("Does AutoFT choose better than coins?", "autoft", "autoft_random"),
-    Question("Does AutoFT bring anything on top of all levels?", "ecdctr_autoft", "ecdctr"),
-)
-"""Why the method stands where it stands."""
-
-REMEDIES = (
-    Question("Historical vectors of length one: they grow with the rows behind them", "ecdctr_history_unit", "ecdctr"),
-    Question("A learned gate on each row's historical vectors", "ecdctr_gate", "ecdctr"),
-    Question("A fifth of the rows trained without historical vectors", "ecdctr_history_dropout", "ecdctr"),
-    Question("Historical vectors of items alone", "ecdctr_history_item", "ecdctr"),
-    Question("Rows that CPM has often moved move less: its tables' optimiser goes on", "ecdctr_table_state", "ecdctr"),
-    Question("The same for the simple baseline", "finetune_table_state", "finetune"),
-    Question("AutoFT begins as full fine-tuning, and its policy moves ten times as fast", "autoft_prior", "autoft"),
-    Question("The same on top of all levels", "ecdctr_autoft_prior", "ecdctr_autoft"),
-)
-"""What was tried, each as an arm of its own, and what it is a remedy of."""
 
 
 def summarized(comparison: Comparison) -> Comparison:
@@ -137,12 +90,12 @@ def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield "## What this says about the aim"
     yield ""
     yield (
-        f"The aim: {' or '.join(f'`{name}`' for name in OURS)} nowhere below a baseline in AUC or GAUC, never below `{BASELINES[0]}`, "
+        f"The aim: {' or '.join(f'`{name}`' for name in AIM)} nowhere below a baseline in AUC or GAUC, never below `{BASELINES[0]}`, "
         f"and above `{BASELINES[-1]}` beyond its interval on at least two data sets. Beyond their intervals, the arms of the method are"
     )
     yield ""
     rows, reached = [], []
-    for arm in [arm for arm in _all_arms(comparisons) if arm.startswith("ecdctr") and "shuffled" not in arm]:
+    for arm in [arm for arm in _all_arms(comparisons) if arm in METHODS]:
         above, below, lost = (
             _places(comparisons, arm, [BASELINES[-1]], "better"),
             _places(comparisons, arm, [BASELINES[-1]], "worse"),
