@@ -73,13 +73,15 @@ BENCH_MODELS ?= deepfm,din
 BENCH_PEERS ?= limit-dense,limit-rowwise,torchrec-fused
 BENCH_REPS ?= 2
 BENCH_OUT ?= runs/peers.json
+RUNNER := $(BIN)/python -m benchmarks.runner
 
 bench-peers: setup  ## this project beside its peers (BENCH=folder of their benchmark); see benchmarks/README.md
 	test -x "$(BENCH)/run_peers.sh" || { echo "bench-peers: BENCH=$(BENCH) has no run_peers.sh" >&2; exit 2; }
 	mkdir -p "$(dir $(BENCH_OUT))"
 	"$(BENCH)/run_peers.sh" --rows $(BENCH_ROWS) --vocab $(BENCH_VOCAB) --models $(BENCH_MODELS) --reps $(BENCH_REPS) \
-		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(BIN)/python -m benchmarks.runner" --out "$(BENCH_OUT)" $(BENCH_MORE)
-	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" > docs/.performance.md
+		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(RUNNER)" --extra "ecdctr-one-rank=$(RUNNER) --ranks 1 --threads-per-rank 1" --out "$(BENCH_OUT)" $(BENCH_MORE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ceiling
+	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json > docs/.performance.md
 	mv docs/.performance.md docs/performance.md
 
 bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md

@@ -69,8 +69,13 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["ecdctr", "ecdctr.*"]),
     package_data={"ecdctr": ["py.typed", "**/*.html", "**/*.j2", "**/*.css"]},
-    # A plain shared library; without a compiler the package installs all the same and torch does its work, slower.
-    ext_modules=[Extension("ecdctr.nn._rows", ["ecdctr/nn/rows.cpp"], extra_compile_args=["-O3"], optional=True)],
+    # Plain shared libraries; without a compiler the package installs all the same, and torch and Horovod do their work, slower.
+    ext_modules=[
+        Extension(
+            f"ecdctr.{package}._{name}", [f"ecdctr/{package}/{name}.cpp"], extra_compile_args=flags, optional=True
+        )
+        for package, name, flags in (("nn", "rows", ["-O3"]), ("distributed", "counters", ["-O2", "-std=c++17"]))
+    ],
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["ecdctr=ecdctr.cli:main"]},

@@ -33,10 +33,11 @@ def main() -> None:
 def page(runs: Sequence[Run], machine: dict[str, Any]) -> str:
     """The whole page."""
     sizes = sorted({run["rows"] for run in runs})
+    finished = [run for run in runs if "failed" not in run]
     sections = [section(rows, [run for run in runs if run["rows"] == rows], machine["cores"]) for rows in sizes]
     return "\n\n".join(
         part
-        for part in [_head(machine), *sections, memory(runs, sizes), verdict(runs, sizes, machine["cores"])]
+        for part in [_head(machine), *sections, memory(finished, sizes), verdict(finished, sizes, machine["cores"])]
         if part
     )
 
@@ -49,7 +50,7 @@ def _head(machine: dict[str, Any]) -> str:
         "tables with constraints that it can go on with after a crash. By hand in Spark SQL (`benchmarks/etl_by_hand.py`) the same rows\n"
         "are written as plain Parquet for this one log, in the same even files, with nothing of that: the floor. DuckDB writes the same\n"
         "rows in one process, without even files.\n\n"
-        f"{machine['cores']} cores, JVM heap {machine['heap']}, one contestant at a time; from the session's being up to the last table. "
+        f"{machine['cores']} cores, one contestant at a time; from the session's being up to the last table. "
         "Seconds of processors are\nthose of the contestant's processes alone, and so hardly move with what else the machine does; "
         "wall seconds do. Memory is that\nof the process tree, shared pages counted once (PSS, MB)."
     )
@@ -60,12 +61,13 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
     lines = [
         f"## {rows:,} events",
         "",
-        "| | runs | seconds | events/s | processor seconds | ours : it, wall | ours : it, processors | same rows as ours |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | heap | runs | seconds | events/s | processor seconds | ours : it, wall | ours : it, processors | same rows as ours |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    ours = {run["repetition"]: run for run in runs if run["contestant"] == "prepare"}
+    whole = [run for run in runs if "failed" not in run]
+    ours = {run["repetition"]: run for run in whole if run["contestant"] == "prepare"}
     for name in CONTESTANTS:
-        mine = [run for run in runs if run["contestant"] == name]
+        mine = [run for run in whole if run["contestant"] == name]
         if not mine:
             continue
         pairs = [(ours[run["repetition"]], run) for run in mine if run["repetition"] in ours and name != "prepare"]
@@ -76,11 +78,14 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
         )
         alike = "" if not pairs else "yes" if all(same(o["content"], run["content"]) for o, run in pairs) else "**no**"
         lines.append(
-            f"| {NAMES[name]} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
+            f"| {NAMES[name]} | {', '.join(sorted({r['heap'] for r in mine}))} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
             f"{spread((r['events_per_second'] for r in mine), '{:,.0f}')} | "
             f"{spread((r['cpu_seconds'] for r in mine), '{:.1f}')} | {wall} | {cpu} | {alike} |"
         )
-    stages = [f"- {NAMES[name]}: {_stages([r for r in runs if r['contestant'] == name])}" for name in CONTESTANTS]
+    for run in runs:
+        if "failed" in run:
+            lines.append(f"| {NAMES[run['contestant']]} | {run['heap']} | 1 | {run['failed']} |  |  |  |  |  |")
+    stages = [f"- {NAMES[name]}: {_stages([r for r in whole if r['contestant'] == name])}" for name in CONTESTANTS]
     lines += ["", "Seconds by stage:", "", *(line for line in stages if not line.endswith(": "))]
     return "\n".join(lines)
 

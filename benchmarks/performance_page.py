@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.figures import spread
 
-OURS = "ecdctr"
+OURS, ALONE = "ecdctr", "ecdctr-one-rank"
 # The benchmark's own rule: a run beside which others took more than this part of the machine's time does not count.
 DISTURBED = 0.10
 
@@ -21,17 +21,20 @@ def main() -> None:
     """Write the page to stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="the JSON file that run_peers.py wrote")
+    parser.add_argument("--ceiling", type=Path, help="the JSON file that benchmarks.ceiling wrote")
     arguments = parser.parse_args()
     found = json.loads(arguments.runs.read_text(encoding="utf-8"))
-    print(page(found["runs"], found["machine"]["cores"]))
+    ceilings = json.loads(arguments.ceiling.read_text(encoding="utf-8")) if arguments.ceiling else []
+    print(page(found["runs"], found["machine"]["cores"], ceilings))
 
 
-def page(runs: Sequence[Run], cores: int) -> str:
+def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = ()) -> str:
     """The whole page.
 
     Args:
         runs: Runs of all peers, ours among them.
         cores: Of the machine that they ran on.
+        ceilings: What `benchmarks.ceiling` found on it.
     """
     keys = sorted({(run["model"], run["rows"], run["vocab"]) for run in runs})
     parts = [
@@ -44,6 +47,7 @@ def page(runs: Sequence[Run], cores: int) -> str:
             for key in keys
         ),
         flatness(runs, cores),
+        more_ranks(runs, cores, ceilings),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -115,6 +119,40 @@ def flatness(runs: Sequence[Run], cores: int) -> str:
             "",
             "| model | rows | relative cost |",
             "|---|---|---|",
+            *lines,
+        ]
+    )
+
+
+def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run]) -> str:
+    """Our rate with all ranks against one rank, each with one thread, and what the machine allows."""
+    limits = {limit["model"]: limit for limit in ceilings}
+    lines = []
+    for model, rows, vocab in sorted({(run["model"], run["rows"], run["vocab"]) for run in runs}):
+        clean = [
+            run
+            for run in runs
+            if is_clean(run, cores) and (run["model"], run["rows"], run["vocab"]) == (model, rows, vocab)
+        ]
+        alone = {run["rep"]: run["steady_sps"] for run in clean if run["peer"] == ALONE}
+        pairs = [run["steady_sps"] / alone[run["rep"]] for run in clean if run["peer"] == OURS and run["rep"] in alone]
+        if pairs:
+            limit = f"{limits[model]['ceiling']:.2f}" if model in limits else "-"
+            lines.append(
+                f"| {model} | {vocab:,} | {spread(alone.values(), '{:,.0f}')} | {spread(pairs, '{:.2f}')} | {limit} |"
+            )
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "## Two ranks against one, one thread each",
+            "",
+            "The last column is what this machine allows: the rate of two processes that take the same steps side by side and exchange"
+            " nothing, against that of one (`python -m benchmarks.ceiling`). Where it is below 2, the two share something that both"
+            " need: caches, memory, or the arithmetic units of one core.",
+            "",
+            "| model | ids | samples/s of one rank | two ranks : one | two that exchange nothing : one |",
+            "|---|---|---|---|---|",
             *lines,
         ]
     )

@@ -62,7 +62,9 @@ TableState = Literal["fresh", "copied"]
 
 FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
-_SURROUNDINGS = {"spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "maintenance", "quality", "hooks"}
+_SURROUNDINGS = {
+    "spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "local_exchange", "maintenance", "quality", "hooks",
+}  # fmt: skip
 
 # Where tables lie changes no bit of them.
 _TABLES = {"training": {"tables"}}
@@ -321,6 +323,8 @@ class Config(Settings):
     """0: the machine's cores shared evenly by the ranks."""
     stall_seconds: int = Field(default=60, ge=5)
     """A rank that is missing for longer ends the training of all."""
+    local_exchange: Literal["shared_memory", "horovod"] = "shared_memory"
+    """Carries tensors between ranks where all of them are on one machine; ranks on several machines always use Horovod."""
     walk_days: Days = 14
     """Days walked by default: the last ones of the ad log."""
     arms: list[ArmName] = Field(default=["ecdctr", "target_only"], min_length=1)

@@ -74,6 +74,8 @@ class RankSession:
             session ends well, and kept, with the ranks' logs, when it does not.
         threads_per_rank: Threads that torch may use in each rank.
         stall_seconds: After so long without a sign of life a rank, or the driver, counts as lost.
+        local_exchange: How ranks exchange that all share one machine: through its memory (`shared_memory`), or as ranks of several
+            machines do (`horovod`).
         env: Further environment variables of the ranks.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
 
@@ -88,6 +90,7 @@ class RankSession:
         mailbox: Path,
         threads_per_rank: int,
         stall_seconds: int = 60,
+        local_exchange: str = "shared_memory",
         env: dict[str, str] | None = None,
         start_seconds: int = 300,
     ) -> None:
@@ -96,6 +99,7 @@ class RankSession:
         self.mailbox = Mailbox(Path(mailbox).absolute())
         self.threads_per_rank = threads_per_rank
         self.stall_seconds = stall_seconds
+        self.local_exchange = local_exchange
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
@@ -224,7 +228,13 @@ class RankSession:
     def _launch_here(self) -> None:
         self._note_launch()
         run_ranks(
-            self.mailbox.folder, self.ranks, self.threads_per_rank, self.stall_seconds, self._environment(), self._kill
+            self.mailbox.folder,
+            self.ranks,
+            self.threads_per_rank,
+            self.stall_seconds,
+            self.local_exchange,
+            self._environment(),
+            self._kill,
         )
 
     def _launch_on(self, spark: "SparkSession") -> None:
@@ -234,7 +244,7 @@ class RankSession:
         with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
             horovod.spark.run(
                 serve,
-                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds),
+                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds, self.local_exchange),
                 num_proc=self.ranks,
                 use_gloo=True,
                 env=self._environment(),

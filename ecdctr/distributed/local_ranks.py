@@ -12,7 +12,13 @@ POLL_SECONDS = 0.05
 
 
 def run_ranks(
-    mailbox: Path, ranks: int, threads: int, stall_seconds: int, env: dict[str, str], kill: threading.Event
+    mailbox: Path,
+    ranks: int,
+    threads: int,
+    stall_seconds: int,
+    local_exchange: str,
+    env: dict[str, str],
+    kill: threading.Event,
 ) -> None:
     """Start rank processes that serve a mailbox, and return when all have ended.
 
@@ -21,6 +27,7 @@ def run_ranks(
         ranks: How many.
         threads: Threads that torch may use in each.
         stall_seconds: After so long without a sign of the driver a rank ends itself.
+        local_exchange: As `rank_worker.serve` takes it.
         env: Environment variables beside those of this process.
         kill: Ends the ranks when set.
 
@@ -45,6 +52,7 @@ def run_ranks(
             str(mailbox),
             str(threads),
             str(stall_seconds),
+            local_exchange,
         ]
         for slot in slots:
             own = {name: str(value) for name, value in (common | create_slot_env_vars(slot)).items()}

@@ -22,7 +22,8 @@ def probe(collective: Collective, payload: dict[str, Any]) -> dict[str, Any]:
             `pause` (default 0): seconds between two.
 
     Returns:
-        `sum` of rank + 1 over ranks, `host`, `pid`, `microseconds` of one all-reduce, `threads` of torch.
+        `sum` of rank + 1 over ranks, `host`, `pid`, `microseconds` of one all-reduce, `threads` of torch, and `carried_by`: the
+        class of the collective.
 
     Raises:
         IntegrityError: A wrong sum came back.
@@ -53,4 +54,5 @@ def probe(collective: Collective, payload: dict[str, Any]) -> dict[str, Any]:
         "pid": os.getpid(),
         "microseconds": spent / repeat * 1e6,
         "threads": torch.get_num_threads(),
+        "carried_by": type(collective).__name__,
     }

@@ -40,13 +40,14 @@ WATCH_SECONDS = 0.25
 POLL_SECONDS = (0.002, 0.05)
 
 
-def serve(folder: str, threads: int, stall_seconds: int) -> None:
+def serve(folder: str, threads: int, stall_seconds: int, local_exchange: str) -> None:
     """Be a rank; does not return.
 
     Args:
         folder: The mailbox.
         threads: Threads that torch may use.
-        stall_seconds: After so long without a sign of the driver the process ends itself.
+        stall_seconds: After so long without a sign of the driver or of another rank the process ends itself.
+        local_exchange: `shared_memory`: ranks that all share one machine exchange through its memory; `horovod`: never.
     """
     age = _age()
     mailbox = Mailbox(Path(folder))
@@ -55,25 +56,30 @@ def serve(folder: str, threads: int, stall_seconds: int) -> None:
     watch = _Watch(mailbox, rank, stall_seconds)
     watch.start()
     try:
-        _serve(mailbox, rank, threads, watch, age)
+        _serve(mailbox, rank, threads, watch, age, stall_seconds if local_exchange == "shared_memory" else None)
     except BaseException as error:
         logger.exception("rank %d ends", rank)
         mailbox.write(ready_name(rank), {"error": describe(error)})
     _leave()
 
 
-def _serve(mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", age: float) -> None:
+def _serve(
+    mailbox: Mailbox, rank: int, threads: int, watch: "_Watch", age: float, share_for_seconds: int | None
+) -> None:
     since = time.perf_counter()
     import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
     import torch
 
     from ecdctr.distributed.horovod_backend import HorovodCollective
+    from ecdctr.distributed.shared_memory import sharing_memory
 
     torch.set_num_threads(threads)
     imported = time.perf_counter()
     collective: Collective = HorovodCollective()
     joined = time.perf_counter()
     collective.barrier()
+    if share_for_seconds is not None:
+        collective = sharing_memory(collective, share_for_seconds)
     reduced = time.perf_counter()
     seconds = {
         "rank_imports": age,
@@ -184,4 +190,4 @@ def _leave() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

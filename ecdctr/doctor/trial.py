@@ -81,7 +81,9 @@ def reduce_over_ranks(spark: "SparkSession", folder: Path) -> str:
     """Start ranks in processes of their own and add up a tensor over them."""
     from ecdctr.distributed.launch import RankSession
 
-    with RankSession(spark, RANKS, folder / "mailbox", threads_per_rank=1, start_seconds=120) as ranks:
+    with RankSession(
+        spark, RANKS, folder / "mailbox", threads_per_rank=1, local_exchange="horovod", start_seconds=120
+    ) as ranks:
         answers = ranks.call("probe", {"repeat": 20})
     processes = {answer["pid"] for answer in answers}
     expected = RANKS * (RANKS + 1) / 2

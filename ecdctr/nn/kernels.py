@@ -26,6 +26,11 @@ class RowKernels:
         self._group, self._gather, self._merge, self._adagrad = (
             found.group_places, found.gather_rows, found.merge_rows, found.rowwise_adagrad,
         )  # fmt: skip
+        self._pack, self._merge_runs = found.pack_rows, found.merge_runs
+        self._pack.argtypes = [_MEMORY, _MEMORY, *[_WHOLE] * 4, _MEMORY]
+        self._pack.restype = None
+        self._merge_runs.argtypes = [_MEMORY, *[_WHOLE] * 3, _MEMORY, _MEMORY]
+        self._merge_runs.restype = _WHOLE
         self._group.argtypes = [_MEMORY, _WHOLE, *[_MEMORY] * 5]
         self._group.restype = _WHOLE
         self._gather.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY]
@@ -64,6 +69,22 @@ class RowKernels:
             len(starts), out.data_ptr(),
         )  # fmt: skip
         return out
+
+    def pack(self, places: Tensor, values: Tensor, width: int) -> Tensor:
+        """Rows `(U, D)`, whose own numbers lie side by side, and their numbers as one int32 matrix `(U, width)`."""
+        count, dim = values.shape
+        out = torch.empty(count, width, dtype=torch.int32)
+        self._pack(
+            places.data_ptr(), values.data_ptr(), count, dim, values.stride(0), width, out.data_ptr()
+        )  # fmt: skip
+        return out
+
+    def merge_runs(self, packed: Tensor, dim: int) -> tuple[Tensor, Tensor] | None:
+        """Distinct numbers and sums of what several `pack` gave; None where they stand in no order worth using."""
+        count, width = packed.shape
+        rows, sums = torch.empty(count, dtype=torch.int64), torch.empty(count, dim)
+        found = self._merge_runs(packed.data_ptr(), count, dim, width, rows.data_ptr(), sums.data_ptr())
+        return None if found < 0 else (rows[:found], sums[:found])
 
     def rowwise_adagrad(
         self, table: Tensor, state: Tensor, places: Tensor, gradients: Tensor, lr: float, eps: float

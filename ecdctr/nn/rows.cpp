@@ -14,6 +14,17 @@ constexpr int kBuckets = 1 << kDigit;
 // Rows of large tables come from memory that no cache holds: ask for them this many rows early.
 constexpr int64_t kAhead = 12;
 
+// More runs than this are not merged one head at a time.
+constexpr int kRuns = 16;
+// Bits of a row number in one signed 32-bit integer.
+constexpr int kHalf = 31;
+
+// The row number behind the `dim` numbers of a packed row that is `width` long.
+inline int64_t place_of(const int32_t* packed, int64_t dim, int64_t width) {
+  const int64_t last = packed[width - 1];
+  return width - dim == 2 ? static_cast<int64_t>(packed[dim]) << kHalf | last : last;
+}
+
 inline void prefetch(const float* row, int64_t dim) {
   const char* bytes = reinterpret_cast<const char*>(row);
   for (int64_t at = 0; at < dim * 4; at += 64) __builtin_prefetch(bytes + at);
@@ -83,6 +94,57 @@ void merge_rows(const float* values, int64_t dim, int64_t stride, const int64_t*
       if (at + kAhead < n) prefetch(values + order[at + kAhead] * stride, dim);
       const float* value = values + order[at] * stride;
       for (int64_t column = 0; column < dim; ++column) sum[column] += value[column];
+    }
+  }
+}
+
+// Rows of `dim` floats, `stride` apart, and their numbers, side by side in rows of `width` integers: dim + 1, or dim + 2 where
+// a number takes more than 31 bits.
+void pack_rows(const int64_t* places, const float* values, int64_t n, int64_t dim, int64_t stride, int64_t width,
+               int32_t* packed) {
+  for (int64_t at = 0; at < n; ++at) {
+    int32_t* row = packed + at * width;
+    std::memcpy(row, values + at * stride, dim * sizeof(float));
+    if (width - dim == 2) row[dim] = static_cast<int32_t>(places[at] >> kHalf);
+    row[width - 1] = static_cast<int32_t>(places[at] & ((int64_t{1} << kHalf) - 1));
+  }
+}
+
+// Merges n packed rows, which stand in a few runs of ascending numbers: distinct numbers, ascending, and the sums of their rows,
+// added in the order in which they stand. Returns how many there are, or -1 where there are more runs than are merged so.
+int64_t merge_runs(const int32_t* packed, int64_t n, int64_t dim, int64_t width, int64_t* rows, float* sums) {
+  int64_t head[kRuns], stop[kRuns], place[kRuns];
+  int runs = 0;
+  int64_t before = -1;
+  for (int64_t at = 0; at < n; ++at) {
+    const int64_t here = place_of(packed + at * width, dim, width);
+    if (at == 0 || here <= before) {
+      if (runs == kRuns) return -1;
+      if (runs) stop[runs - 1] = at;
+      place[runs] = here;
+      head[runs++] = at;
+    }
+    before = here;
+  }
+  if (runs) stop[runs - 1] = n;
+  int64_t found = 0;
+  for (;; ++found) {
+    int64_t lowest = INT64_MAX;
+    for (int run = 0; run < runs; ++run)
+      if (place[run] < lowest) lowest = place[run];
+    if (lowest == INT64_MAX) return found;
+    rows[found] = lowest;
+    float* sum = sums + found * dim;
+    bool first = true;
+    for (int run = 0; run < runs; ++run) {
+      if (place[run] != lowest) continue;
+      const float* value = reinterpret_cast<const float*>(packed + head[run] * width);
+      if (first)
+        std::memcpy(sum, value, dim * sizeof(float));
+      else
+        for (int64_t column = 0; column < dim; ++column) sum[column] += value[column];
+      first = false;
+      place[run] = ++head[run] < stop[run] ? place_of(packed + head[run] * width, dim, width) : INT64_MAX;
     }
   }
 }

@@ -238,6 +238,7 @@ class Workspace:
             mailbox,
             threads_per_rank=threads_of_rank(config),
             stall_seconds=config.stall_seconds,
+            local_exchange=config.local_exchange,
         )
         session.__enter__()
         self.startup = dict(session.startup)

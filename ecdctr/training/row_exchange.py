@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ecdctr.distributed.collective import Collective
 from ecdctr.nn.distinct import distinct
+from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.row_layout import RowLayout
 
 HALF = 31
@@ -74,6 +75,9 @@ def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool) -> Tensor:
     Returns:
         `(U, D + 1)`, or `(U, D + 2)` where wide.
     """
+    if ROWS is not None and gradients.is_cpu:
+        values = gradients if gradients.stride(-1) == 1 else gradients.contiguous()
+        return ROWS.pack(places.contiguous(), values, gradients.shape[1] + (2 if wide else 1))
     numbers = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1) if wide else places.unsqueeze(1)
     return torch.cat([gradients.contiguous().view(torch.int32), numbers.to(torch.int32)], 1)
 
@@ -85,6 +89,10 @@ def merge_packed(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         packed: What `pack_rows` gave on each rank, in the order of ranks: so the bits are the same wherever it is merged.
         dim: D.
     """
+    if ROWS is not None and packed.is_cpu:
+        merged = ROWS.merge_runs(packed.contiguous(), dim)
+        if merged is not None:
+            return merged
     numbers = packed[:, dim:].to(torch.int64)
     places = (numbers[:, 0] << HALF) | numbers[:, 1] if numbers.shape[1] == 2 else numbers[:, 0]
     groups = distinct(places)

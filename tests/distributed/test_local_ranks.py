@@ -14,9 +14,13 @@ from ecdctr.exceptions import TrainingError
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(240)]
 
 
-def test_ranks_without_spark_answer_and_end(tmp_path):
-    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1) as session:
+@pytest.mark.parametrize(
+    ("exchange", "carried_by"), [("shared_memory", "SharedMemoryCollective"), ("horovod", "HorovodCollective")]
+)
+def test_ranks_without_spark_answer_and_end(tmp_path, exchange, carried_by):
+    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1, local_exchange=exchange) as session:
         found = session.call("probe", {"repeat": 3})
+        assert {result["carried_by"] for result in found} == {carried_by}
         assert [result["sum"] for result in found] == [3.0, 3.0]
         assert len({os.getpid(), *(result["pid"] for result in found)}) == 3
         assert {result["threads"] for result in found} == {1}

@@ -28,11 +28,12 @@ def open_session(spark, tmp_path):
     """Opens sessions whose processes are all gone after the test."""
     sessions = []
 
-    def opened() -> RankSession:
+    def opened(local_exchange="shared_memory") -> RankSession:
         path = os.pathsep.join([str(FAULTS), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         session = RankSession(
-            spark, 2, tmp_path / "mailbox", threads_per_rank=1, stall_seconds=STALL, env={"PYTHONPATH": path}
-        )
+            spark, 2, tmp_path / "mailbox", threads_per_rank=1, stall_seconds=STALL, local_exchange=local_exchange,
+            env={"PYTHONPATH": path},
+        )  # fmt: skip
         session.start()
         sessions.append(session)
         return session
@@ -97,9 +98,10 @@ def test_what_one_rank_raises_reaches_the_driver_while_the_other_waits_for_it(op
     assert "7 apples" in session.mailbox.log_of(1).read_text()
 
 
+@pytest.mark.parametrize("local_exchange", ["shared_memory", "horovod"])
 @pytest.mark.parametrize(("number", "allowed"), [(signal.SIGKILL, 5), (signal.SIGSTOP, STALL)])
-def test_a_killed_or_frozen_rank_ends_the_session_within_the_stall_time(open_session, number, allowed):
-    session = open_session()
+def test_a_killed_or_frozen_rank_ends_the_session_within_the_stall_time(open_session, number, allowed, local_exchange):
+    session = open_session(local_exchange)
     pids = pids_of(session)
     after(1.0, lambda: os.kill(pids[1], number))
     since = time.monotonic()

@@ -138,3 +138,14 @@ def test_cpm_warm_start_autoft_and_growth_are_those_of_replicated_tables(tmp_pat
         alone = level(tmp_path, f"{exchange}-alone", 2, parent, "auto", fine_tune=tune, ranks=1)
         train_level(SingleProcess(), alone, Signals())
     assert_same(tmp_path, "replicated-alone", "row_wise-alone")
+
+
+def test_shared_memory_and_horovod_train_the_same_bits(tmp_path):
+    for carrier in ("shared_memory", "horovod"):
+        mailbox = tmp_path / f"mailbox-{carrier}"
+        with RankSession(None, 2, mailbox, threads_per_rank=1, local_exchange=carrier) as session:
+            for exchange in ("replicated", "row_wise"):
+                task = level(tmp_path, f"{carrier}-{exchange}", 0, Start(kind="scratch"), exchange)
+                session.call("train_level", task.model_dump(mode="json"))
+    for exchange in ("replicated", "row_wise"):
+        assert_same(tmp_path, f"shared_memory-{exchange}", f"horovod-{exchange}")

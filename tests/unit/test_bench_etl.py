@@ -25,6 +25,7 @@ def run(contestant, rows, seconds, cpu, digest=7, other=0.0):
         "contestant": contestant,
         "rows": rows,
         "repetition": 0,
+        "heap": "2g",
         "seconds": seconds,
         "cpu_seconds": cpu,
         "other_cpu_seconds": other,
@@ -48,11 +49,18 @@ def test_a_tree_of_processes_is_measured_as_a_whole():
 
 
 def test_the_page_says_whether_the_aim_is_reached_and_whether_the_rows_are_the_same():
-    machine = {"cores": 2, "heap": "2g"}
+    machine = {"cores": 2}
     runs = [run("prepare", 1000, 12.0, 20.0), run("by_hand", 1000, 10.0, 10.0), run("duckdb", 1000, 1.0, 2.0, digest=8)]
     text = page(runs, machine)
     assert "1.20 by wall time and 2.00 by processor time: reached by one of the two" in text
-    assert "| by hand in Spark SQL | 1 | 10.0 | 100 | 10.0 | 1.20 | 2.00 | yes |" in text
+    assert "| by hand in Spark SQL | 2g | 1 | 10.0 | 100 | 10.0 | 1.20 | 2.00 | yes |" in text
     assert "| 12.00 | 10.00 | **no** |" in text
     assert "1.20 | 2.00 | yes" not in page([*runs[:1], run("by_hand", 1000, 10.0, 10.0, other=9.0)], machine)
     assert "not reached" in page([run("prepare", 5, 20.0, 20.0), run("by_hand", 5, 10.0, 10.0)], machine)
+
+
+def test_a_contestant_that_ended_without_its_tables_is_told_and_not_compared():
+    failed = {"contestant": "by_hand", "rows": 9, "repetition": 0, "heap": "2g", "failed": "ended without its tables"}
+    text = page([run("prepare", 9, 20.0, 20.0), failed, run("by_hand", 9, 10.0, 10.0) | {"heap": "4g"}], {"cores": 2})
+    assert "| by hand in Spark SQL | 2g | 1 | ended without its tables |" in text
+    assert "| by hand in Spark SQL | 4g | 1 | 10.0 |" in text

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import runner
 from benchmarks.clickbench import ClickBench
+from benchmarks.performance_page import ALONE, OURS, more_ranks
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
 from ecdctr.training.level import train_level
@@ -49,3 +50,15 @@ def test_the_task_trains_and_its_version_is_scored(folder, model):
     scored = runner._evaluate(data, task.folder, model, threads=1)
     assert 0.4 < scored["auc"] < 0.6
     assert scored["logloss"] < 0.75
+
+
+def test_more_ranks_are_compared_within_a_repetition_and_beside_what_the_machine_allows():
+    def run(peer, rep, rate, other=0.0):
+        kept = {"peer": peer, "rep": rep, "steady_sps": rate, "other_cpu_s": other, "model": "din"}
+        return kept | {"rows": 10, "vocab": 100, "e2e_s": 9.0, "wall_s": 9.0}
+
+    runs = [run(OURS, 0, 150.0), run(ALONE, 0, 100.0), run(OURS, 1, 180.0), run(ALONE, 1, 100.0, other=9.0)]
+    text = more_ranks(runs, 2, [{"model": "din", "ceiling": 1.61}])
+    assert "| din | 100 | 100 | 1.50 | 1.61 |" in text
+    assert "| 1.50 | - |" in more_ranks(runs, 2, [])
+    assert more_ranks(runs[:1], 2, []) == ""

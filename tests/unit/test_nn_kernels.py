@@ -8,8 +8,9 @@ from ecdctr.nn import distinct as module
 from ecdctr.nn.distinct import distinct
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.kernels import ROWS
-from ecdctr.training import optimizers
+from ecdctr.training import optimizers, row_exchange
 from ecdctr.training.optimizers import RowwiseAdagrad
+from ecdctr.training.row_exchange import merge_packed, pack_rows
 
 pytestmark = [pytest.mark.unit, pytest.mark.skipif(ROWS is None, reason="the package was installed without a compiler")]
 
@@ -75,3 +76,23 @@ def test_row_wise_adagrad_takes_the_steps_of_torch(monkeypatch, dim):
     by_torch = steps()
     torch.testing.assert_close(compiled.accumulator, by_torch.accumulator, rtol=1e-6, atol=0)
     torch.testing.assert_close(compiled.tables.weight, by_torch.tables.weight, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("ranks", [1, 2, 5, 40])
+def test_rows_of_ranks_are_packed_and_merged_as_without_the_library(monkeypatch, ranks, wide):
+    def exchanged() -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(ranks)
+        packed = []
+        for rank in range(ranks):
+            places = torch.randperm(70, generator=generator)[: (rank * 17) % 40].sort().values
+            values = torch.randn(len(places), 6, generator=generator)[:, :5]
+            packed.append(pack_rows(places + (2**40 if wide else 0), values, wide=wide))
+        return [torch.cat(packed), *merge_packed(torch.cat(packed), 5)]
+
+    compiled = exchanged()
+    monkeypatch.setattr(row_exchange, "ROWS", None)
+    monkeypatch.setattr(module, "ROWS", None)
+    for mine, other in zip(compiled, exchanged(), strict=True):
+        assert torch.equal(mine, other)
+    assert (ROWS.merge_runs(compiled[0], 5) is None) == (ranks == 40)

@@ -1,0 +1,114 @@
+"""What several ranks could reach on this machine if they exchanged nothing: one process that trains, beside several at once.
+
+Cores of one machine share caches, memory and, often, the arithmetic units of the processor below them. So several processes
+do less than that many times the work of one, whatever lies between them. Each process takes the same steps of the project's own
+trainer, on one thread, over batches that lie in its memory.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
+
+BATCH, WARM, STEPS, ROUNDS = 2048, 5, 40, 3
+MODELS = ("deepfm", "din")
+
+
+def main() -> None:
+    """Measure, print a line for each model, and write the JSON file."""
+    cache = Path(os.environ.get("CTR_BENCH_CACHE", Path.home() / ".cache/ctr-bench"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, default=cache / "data/clickbench-1000000-1000000", help="a log of the peers' benchmark"
+    )
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/ceiling.json"))
+    arguments = parser.parse_args()
+    found = []
+    for model in MODELS:
+        alone, together = [], []
+        # In turns, so that what else the machine does falls on both.
+        for _ in range(ROUNDS):
+            alone += _seconds(arguments.data, model, 1)
+            together += _seconds(arguments.data, model, arguments.processes)
+        ratio = arguments.processes * median(alone) / median(together)
+        found.append(
+            {
+                "model": model,
+                "processes": arguments.processes,
+                "rows_per_step": BATCH,
+                "alone_ms": median(alone) * 1e3,
+                "together_ms": median(together) * 1e3,
+                "ceiling": ratio,
+            }
+        )
+        print(
+            f"{model}: a step of {BATCH:,} rows takes {median(alone) * 1e3:.1f} ms in one process, {median(together) * 1e3:.1f} ms "
+            f"in each of {arguments.processes}: together at most {ratio:.2f} times the work of one"
+        )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _seconds(data: Path, model: str, processes: int) -> list[float]:
+    """Seconds of a step in each of so many processes that run at once."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(processes)
+    with context.Pool(processes, initializer=_join, initargs=(together,)) as pool:
+        return pool.starmap(_train, [(data, model, number) for number in range(processes)], chunksize=1)
+
+
+_together: Barrier | None = None
+
+
+def _join(together: Barrier) -> None:
+    global _together
+    _together = together
+
+
+def _train(data: Path, model: str, seed: int) -> float:
+    import torch
+
+    from benchmarks.clickbench import SIZES, ClickBench
+    from ecdctr.config.training import TrainingConfig
+    from ecdctr.data.reader import iterate
+    from ecdctr.data.shard_plan import FileRows, plan_lanes
+    from ecdctr.distributed.single import SingleProcess
+    from ecdctr.models.registry import build
+    from ecdctr.training.trainer import Trainer
+
+    torch.set_num_threads(1)
+    log = ClickBench(data)
+    features = log.features(model)
+    network = build(
+        model, features=features, rows={name: log.meta["sizes"][name] for name in features.vocabularies}, seed=seed,
+        **SIZES[model],
+    )  # fmt: skip
+    files = log.files("train")
+    plan = plan_lanes(
+        [FileRows(*file, constants=files.constants) for file in files.files], lanes=2, seed=seed, shuffle=True
+    )
+    batches = []
+    for batch in iterate(plan, 0, 1, features, BATCH):
+        batches.append(batch)
+        if len(batches) == WARM + STEPS:
+            break
+    trainer = Trainer(network, SingleProcess(), TrainingConfig(batch_size=BATCH), seed)
+    trainer.fit(batches[:WARM], WARM)
+    assert _together is not None
+    _together.wait(120)
+    since = time.perf_counter()
+    trainer.fit(batches[WARM:], WARM + STEPS)
+    spent = (time.perf_counter() - since) / STEPS
+    _together.wait(120)
+    return spent
+
+
+if __name__ == "__main__":
+    main()
