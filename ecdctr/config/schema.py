@@ -47,6 +47,7 @@ ArmName = Literal[
     "autoft_prior",
     "ecdctr_autoft",
     "ecdctr_autoft_prior",
+    "ecdctr_autoft_steady",
     "frozen_features",
     "frozen_tower",
     "mmoe",

@@ -284,6 +284,10 @@ ARMS = {
             "ecdctr_autoft_prior", pretrained=True, history=True, policy="autoft", tuned_prior=0.9, policy_gain=10.0,
             title="E-CDCTR fine-tuned by AutoFT, beginning as full fine-tuning",
         ),
+        Arm(
+            "ecdctr_autoft_steady", pretrained=True, history=True, policy="autoft", tuned_prior=0.9, policy_gain=10.0,
+            table_state="copied", title="The same, and the tables' optimiser goes on from CPM",
+        ),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
         Arm("target_only_wide", pretrained=False, history=False, widening=2, title="Ads only, embeddings twice as long"),
         Arm(

@@ -52,6 +52,7 @@ REMEDIES = (
     Question("The same for the simple baseline", "finetune_table_state", "finetune"),
     Question("AutoFT begins as full fine-tuning, and its policy moves ten times as fast", "autoft_prior", "autoft"),
     Question("The same on top of all levels", "ecdctr_autoft_prior", "ecdctr_autoft"),
+    Question("And the tables' optimiser goes on", "ecdctr_autoft_steady", "ecdctr_autoft"),
 )
 """What was tried, each as an arm of its own, and what it is a remedy of."""
 

@@ -45,6 +45,7 @@ def test_ways_of_fine_tuning_share_the_cpm_of_their_kind():
     named = {name: arm.policy for name, arm in ARMS.items() if arm.policy is not None}
     assert named == {
         "finetune": "full", "finetune_table_state": "full", "autoft_prior": "autoft", "ecdctr_autoft_prior": "autoft",
+        "ecdctr_autoft_steady": "autoft",
         "autoft": "autoft", "autoft_field": "autoft_field", "autoft_layer": "autoft_layer",
         "autoft_random": "autoft_random", "ecdctr_autoft": "autoft",
     }  # fmt: skip
@@ -106,7 +107,8 @@ def test_remedies_change_what_they_name_and_nothing_when_it_is_configured():
     settings = config().transfer.autoft
     assert ARMS["autoft"].autoft(config()) == settings
     changed = settings.model_copy(update={"tuned_prior": 0.9, "policy_gain": 10.0})
-    assert ARMS["autoft_prior"].autoft(config()) == ARMS["ecdctr_autoft_prior"].autoft(config()) == changed
+    for name in ("autoft_prior", "ecdctr_autoft_prior", "ecdctr_autoft_steady"):
+        assert ARMS[name].autoft(config()) == changed
 
 
 def test_the_state_of_the_tables_decides_nothing_that_cpm_reads():
