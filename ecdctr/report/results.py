@@ -1,9 +1,11 @@
-"""`docs/results.md` from stored comparisons: `python -m ecdctr.report.results [runs/NAME/compare.json …]`.
+"""`docs/results.md` from stored comparisons: `python -m ecdctr.report.results [runs/NAME/compare.json …] [--earlier …]`.
 
-Each comparison that is named is stored as `docs/results/NAME.json`, without what no page shows; then the summary and one page
-for each data set are written anew from all that are stored, so that no figure in them was typed by hand.
+Each comparison that is named is stored as `docs/results/NAME.json`, without what no page shows; one on earlier days, on which
+remedies were chosen, as `docs/results/earlier/NAME.json`. Then the summary and one page for each data set are written anew
+from all that are stored, so that no figure in them was typed by hand.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from ecdctr.report.results_page import facts, render_page, table
 from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
+STORE, EARLIER = "results", "earlier"
 HEAD = """# Results
 
 Written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
@@ -42,12 +45,18 @@ def summarized(comparison: Comparison) -> Comparison:
     return comparison.model_copy(update={"arms": arms})
 
 
-def render_results(comparisons: Sequence[Comparison]) -> str:
-    """The summary over all data sets."""
+def render_results(comparisons: Sequence[Comparison], earlier: Sequence[Comparison] = ()) -> str:
+    """The summary over all data sets.
+
+    Args:
+        comparisons: On the days that the method is judged by.
+        earlier: On days before them, on which remedies were chosen.
+    """
     lines = [HEAD]
     if comparisons:
         for part in (_datasets, _arms, _aim, _reasons, _remedies):
             lines += part(comparisons)
+        lines += _chosen(earlier)
     else:
         lines.append("No comparison is stored yet.")
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -135,6 +144,16 @@ def _remedies(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield from _asked(comparisons, REMEDIES, "What each remedy brought", "remedy")
 
 
+def _chosen(earlier: Sequence[Comparison]) -> Iterator[str]:
+    if not earlier:
+        return
+    yield from _asked(earlier, REMEDIES, "On which days the remedies were chosen", "remedy")
+    yield "None of the days above was looked at to choose what to try there. The table is of these earlier days:"
+    yield ""
+    yield from (f"- {printable(comparison.dataset.name)}: {facts(comparison)}" for comparison in earlier)
+    yield ""
+
+
 def _asked(comparisons: Sequence[Comparison], questions: Sequence[Question], title: str, kind: str) -> Iterator[str]:
     known = [
         (question, told)
@@ -202,33 +221,47 @@ def load_comparison(path: Path) -> Comparison:
         raise InputError(f"{path} is no comparison: {error}", hint="write it with ecdctr compare") from error
 
 
-def rendered(comparisons: Sequence[Comparison]) -> dict[str, str]:
-    """All pages, by their path below the documentation's folder."""
-    pages = {f"results/{comparison.dataset.name}.md": render_page(comparison) for comparison in comparisons}
-    return {"results.md": render_results(comparisons)} | pages
+def rendered(docs: Path) -> dict[str, str]:
+    """All pages of what is stored below the documentation's folder, by their path there."""
+    comparisons, earlier = (
+        [load_comparison(path) for path in sorted(folder.glob("*.json"))]
+        for folder in (docs / STORE, docs / STORE / EARLIER)
+    )
+    pages = {f"{STORE}/{comparison.dataset.name}.md": render_page(comparison) for comparison in comparisons}
+    return {"results.md": render_results(comparisons, earlier)} | pages
 
 
-def write_results(docs: Path, named: Sequence[Path]) -> list[str]:
+def write_results(docs: Path, named: Sequence[Path], earlier: Sequence[Path] = ()) -> list[str]:
     """Store the named comparisons and write the pages from all that are stored.
 
     Args:
         docs: The folder of the documentation.
         named: `compare.json` files to store; those stored before stay.
+        earlier: Those of earlier days.
 
     Returns:
-        Names of all stored comparisons.
+        The pages that were written.
     """
-    store = docs / "results"
-    for path in named:
-        comparison = summarized(load_comparison(path))
-        write_files(store, {f"{comparison.dataset.name}.json": as_json(comparison.tree())})
-    comparisons = [load_comparison(path) for path in sorted(store.glob("*.json"))]
-    for name, page in rendered(comparisons).items():
+    for folder, paths in ((docs / STORE, named), (docs / STORE / EARLIER, earlier)):
+        for path in paths:
+            comparison = summarized(load_comparison(path))
+            write_files(folder, {f"{comparison.dataset.name}.json": as_json(comparison.tree())})
+    pages = rendered(docs)
+    for name, page in pages.items():
         write_files((docs / name).parent, {Path(name).name: page})
-    return [comparison.dataset.name for comparison in comparisons]
+    return list(pages)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Command line: see the module."""
+    parser = argparse.ArgumentParser(prog="python -m ecdctr.report.results")
+    parser.add_argument("comparisons", nargs="*", type=Path, help="compare.json files to store")
+    parser.add_argument("--earlier", nargs="*", type=Path, default=[], help="those of earlier days")
+    asked = parser.parse_args(arguments)
+    sys.stdout.write(
+        "".join(f"docs/{name}\n" for name in write_results(Path("docs"), asked.comparisons, asked.earlier))
+    )
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        "docs/results.md: " + (", ".join(write_results(Path("docs"), [Path(a) for a in sys.argv[1:]])) or "none") + "\n"
-    )
+    main(sys.argv[1:])

@@ -229,7 +229,7 @@ def test_the_closing_table_has_a_line_for_every_arm():
 def test_the_results_page_is_made_of_what_is_stored(tmp_path):
     path = tmp_path / "compare.json"
     path.write_text(as_json(comparison().tree()))
-    assert write_results(tmp_path / "docs", [path]) == ["shop"]
+    assert write_results(tmp_path / "docs", [path]) == ["results.md", "results/shop.md"]
     stored = tmp_path / "docs" / "results" / "shop.json"
     assert load_comparison(stored) == summarized(comparison())
     summary = (tmp_path / "docs" / "results.md").read_text()
@@ -241,7 +241,7 @@ def test_the_results_page_is_made_of_what_is_stored(tmp_path):
     assert "-1.20" not in page
     assert "−1.20 [−3.00, +0.40]" in page
     # Again without naming a file: nothing changes.
-    assert write_results(tmp_path / "docs", []) == ["shop"]
+    assert write_results(tmp_path / "docs", []) == ["results.md", "results/shop.md"]
     assert (tmp_path / "docs" / "results.md").read_text() == summary
     assert (tmp_path / "docs" / "results" / "shop.md").read_text() == page
     with pytest.raises(InputError, match="no comparison"):
@@ -249,8 +249,7 @@ def test_the_results_page_is_made_of_what_is_stored(tmp_path):
 
 
 def test_the_documentation_says_what_the_stored_comparisons_say():
-    stored = [load_comparison(path) for path in sorted((DOCS / "results").glob("*.json"))]
-    for name, page in rendered(stored).items():
+    for name, page in rendered(DOCS).items():
         assert (DOCS / name).read_text() == page, "run: make results"
 
 
@@ -282,6 +281,18 @@ def test_remedies_are_told_with_what_they_are_a_remedy_of_and_open_ones_are_open
     unsure = difference("ecdctr_gate", "ecdctr", "auc", 0.01, -0.002, 0.02)
     assert "cannot be told" in render_results([named("shop", [unsure])])
     assert "remedy" not in render_results([named("shop", [])])
+
+
+def test_the_days_on_which_remedies_were_chosen_are_told_apart(tmp_path):
+    gate = difference("ecdctr_gate", "ecdctr", "auc", 0.01, 0.002, 0.02)
+    path = tmp_path / "compare.json"
+    path.write_text(as_json(named("mall", [gate]).tree()))
+    write_results(tmp_path, [path], [path])
+    assert load_comparison(tmp_path / "results" / "earlier" / "mall.json") == summarized(named("mall", [gate]))
+    page = (tmp_path / "results.md").read_text()
+    assert page.count("better in 1× AUC") == 2
+    assert "## On which days the remedies were chosen" in page
+    assert "chosen" not in render_results([named("mall", [gate])])
 
 
 def test_the_long_list_of_pairs_is_folded_on_the_page_of_its_data_set():
