@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
 from ecdctr.report.comparison import BASELINES, Comparison
-from ecdctr.report.comparison_words import between, cell
+from ecdctr.report.comparison_words import between, cell, headline
 from ecdctr.report.questions import AIM, METHODS, REASONS, REMEDIES, RIVALS, Question
 from ecdctr.report.results_page import facts, render_page, table
 from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
+OTHERS = [rival for rival in RIVALS if rival != BASELINES[-1]]
 STORE, EARLIER = "results", "earlier"
 HEAD = """# Results
 
@@ -54,12 +55,41 @@ def render_results(comparisons: Sequence[Comparison], earlier: Sequence[Comparis
     """
     lines = [HEAD]
     if comparisons:
-        for part in (_datasets, _arms, _aim, _reasons, _remedies):
+        for part in (_short, _datasets, _arms, _aim, _reasons, _remedies):
             lines += part(comparisons)
         lines += _chosen(earlier)
     else:
         lines.append("No comparison is stored yet.")
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _short(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What a reader in a hurry should know."""
+    yield "## In short"
+    yield ""
+    for comparison in comparisons:
+        best = []
+        for metric in DECIDING:
+            known = {
+                name: value
+                for name, arm in comparison.arms.items()
+                if (value := getattr(arm.mean, metric)) is not None and "shuffled" not in name and "random" not in name
+            }
+            if known:
+                highest = max(known, key=lambda name: known[name])
+                best.append(f"{NAMES[metric]} of `{highest}` ({number(known[highest])})")
+        yield f"- **{printable(comparison.dataset.name)}**: highest are {' and '.join(best)}. {headline(comparison)}"
+    reached = _reached(comparisons)
+    yield f"- The aim is {'reached by ' + ', '.join(reached) if reached else 'reached by no arm'}; see below what it asks and where each arm falls short."
+    for words, told in (("helped", "better"), ("hurt", "worse")):
+        found = [
+            f"`{remedy.arm}` ({_answer(comparisons, remedy)})"
+            for remedy in REMEDIES
+            if told in _answer(comparisons, remedy)
+        ]
+        if found:
+            yield f"- Remedies that {words} beyond chance somewhere: {', '.join(found)}."
+    yield ""
 
 
 def _datasets(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -103,24 +133,34 @@ def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
         f"and above `{BASELINES[-1]}` beyond its interval on at least two data sets. Beyond their intervals, the arms of the method are"
     )
     yield ""
-    rows, reached = [], []
-    for arm in [arm for arm in _all_arms(comparisons) if arm in METHODS]:
-        above, below, lost = (
-            _places(comparisons, arm, [BASELINES[-1]], "better"),
-            _places(comparisons, arm, [BASELINES[-1]], "worse"),
-            _places(comparisons, arm, [rival for rival in RIVALS if rival != BASELINES[-1]], "worse"),
-        )
-        gained = _places(comparisons, arm, [BASELINES[0]], "better")
-        rows.append([f"`{arm}`", *("; ".join(told) or "nowhere" for told in (gained, above, below, lost))])
-        on = {place.split(", ")[0] for place in above}
-        if len(on) >= 2 and not below and not lost:
-            reached.append(f"`{arm}`")
     simple = BASELINES[-1]
+    rows = []
+    for arm in _methods(comparisons):
+        found = (
+            _places(comparisons, arm, [BASELINES[0]], "better"), _places(comparisons, arm, [simple], "better"),
+            _places(comparisons, arm, [simple], "worse"), _places(comparisons, arm, OTHERS, "worse"),
+        )  # fmt: skip
+        rows.append([f"`{arm}`", *("; ".join(told) or "nowhere" for told in found)])
     yield from table(
         ["arm", f"above `{BASELINES[0]}`", f"above `{simple}`", f"below `{simple}`", "below another baseline"], rows
     )
+    reached = _reached(comparisons)
     yield f"**Reached by {', '.join(reached)}.**" if reached else "**No arm reaches it.**"
     yield ""
+
+
+def _methods(comparisons: Sequence[Comparison]) -> list[str]:
+    return [arm for arm in _all_arms(comparisons) if arm in METHODS]
+
+
+def _reached(comparisons: Sequence[Comparison]) -> list[str]:
+    """Arms of the method that are below no baseline, and above the strongest simple one on two data sets or more."""
+    found = []
+    for arm in _methods(comparisons):
+        on = [c for c in comparisons if _places([c], arm, [BASELINES[-1]], "better")]
+        if len(on) >= 2 and not _places(comparisons, arm, RIVALS, "worse"):
+            found.append(f"`{arm}`")
+    return found
 
 
 def _places(comparisons: Sequence[Comparison], arm: str, baselines: Sequence[str], verdict: str) -> list[str]:
@@ -165,11 +205,11 @@ def _asked(comparisons: Sequence[Comparison], questions: Sequence[Question], tit
     yield f"## {title}"
     yield ""
     yield from table(
-        [kind, "difference", *(f"{name}, {NAMES[metric]}" for name in _names(comparisons) for metric in DECIDING), "answer"],
+        [kind, "answer", "difference", *(f"{name}, {NAMES[metric]}" for name in _names(comparisons) for metric in DECIDING)],
         [
             [
-                question.asked, f"`{question.arm}` − `{question.baseline}`",
-                *(text for each in told for text in (each or [""] * len(DECIDING))), _answer(comparisons, question),
+                question.asked, _answer(comparisons, question), f"`{question.arm}` − `{question.baseline}`",
+                *(text for each in told for text in (each or [""] * len(DECIDING))),
             ]
             for question, told in known
         ],

@@ -265,6 +265,7 @@ def test_the_summary_says_on_how_many_data_sets_the_aim_is_reached():
     both = render_results([named("shop", [above]), named("mall", [above])])
     assert "| `ecdctr` | nowhere | shop, GAUC; mall, GAUC | nowhere | nowhere |" in both
     assert "**Reached by `ecdctr`.**" in both
+    assert "- The aim is reached by `ecdctr`;" in both
     one = render_results([named("shop", [above]), named("mall", [])])
     assert "**No arm reaches it.**" in one
     lost = difference("ecdctr", "star", "auc", -0.02, -0.03, -0.01)
@@ -277,10 +278,11 @@ def test_remedies_are_told_with_what_they_are_a_remedy_of_and_open_ones_are_open
     gate = difference("ecdctr_gate", "ecdctr", "auc", 0.01, 0.002, 0.02)
     page = render_results([named("shop", [gate]), named("mall", [])])
     assert "## What each remedy brought" in page
-    assert "`ecdctr_gate` − `ecdctr` | +1.00 [+0.20, +2.00] * | – |  |  | better in 1× AUC |" in page
+    assert "| better in 1× AUC | `ecdctr_gate` − `ecdctr` | +1.00 [+0.20, +2.00] * | – |  |  |" in page
+    assert "- Remedies that helped beyond chance somewhere: `ecdctr_gate` (better in 1× AUC)." in page
     unsure = difference("ecdctr_gate", "ecdctr", "auc", 0.01, -0.002, 0.02)
     assert "cannot be told" in render_results([named("shop", [unsure])])
-    assert "remedy" not in render_results([named("shop", [])])
+    assert "| remedy |" not in render_results([named("shop", [])])
 
 
 def test_the_days_on_which_remedies_were_chosen_are_told_apart(tmp_path):
@@ -290,7 +292,7 @@ def test_the_days_on_which_remedies_were_chosen_are_told_apart(tmp_path):
     write_results(tmp_path, [path], [path])
     assert load_comparison(tmp_path / "results" / "earlier" / "mall.json") == summarized(named("mall", [gate]))
     page = (tmp_path / "results.md").read_text()
-    assert page.count("better in 1× AUC") == 2
+    assert page.count("better in 1× AUC") == 3
     assert "## On which days the remedies were chosen" in page
     assert "chosen" not in render_results([named("mall", [gate])])
 
