@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-scale clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-links bench-options bench-scale clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -87,6 +87,13 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale > docs/.scale.md
 	mv docs/.scale.md docs/scale.md
+
+bench-options: setup  ## torch.compile and 16-bit products on this processor; writes docs/training_options.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.options > docs/.training_options.md
+	mv docs/.training_options.md docs/training_options.md
+
+bench-links: setup  ## as root: 2 and 4 ranks in network namespaces over limited links, for the next bench-scale; see benchmarks/README.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.links $(BENCH_MORE)
 
 BENCH_EVENTS ?= 1e5 1e6 1e7
 BENCH_ETL_OUT ?= runs/etl.json

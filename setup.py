@@ -74,7 +74,11 @@ setup(
         Extension(
             f"ecdctr.{package}._{name}", [f"ecdctr/{package}/{name}.cpp"], extra_compile_args=flags, optional=True
         )
-        for package, name, flags in (("nn", "rows", ["-O3"]), ("distributed", "counters", ["-O2", "-std=c++17"]))
+        for package, name, flags in (
+            ("nn", "rows", ["-O3"]),
+            ("nn", "clicks", ["-O3"]),
+            ("distributed", "counters", ["-O2", "-std=c++17"]),
+        )
     ],
     install_requires=RUNTIME,
     extras_require=EXTRAS,

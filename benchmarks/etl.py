@@ -55,7 +55,9 @@ def main() -> None:
                     run["failed"] = "ended without its tables"
                     print(f"  {error}", file=sys.stderr)
                 runs.append(run)
-        digests = json.loads(_python("digest", arguments.heap, folder, ",".join(arguments.contestants)).splitlines()[-1])
+        digests = json.loads(
+            _python("digest", arguments.heap, folder, ",".join(arguments.contestants)).splitlines()[-1]
+        )
         for run in runs:
             if run["rows"] == rows and run["contestant"] in digests and "failed" not in run:
                 run["content"] = digests[run["contestant"]]

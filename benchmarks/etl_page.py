@@ -65,12 +65,11 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     whole = [run for run in runs if "failed" not in run]
-    ours = {run["repetition"]: run for run in whole if run["contestant"] == "prepare"}
-    for name in CONTESTANTS:
-        mine = [run for run in whole if run["contestant"] == name]
-        if not mine:
-            continue
-        pairs = [(ours[run["repetition"]], run) for run in mine if run["repetition"] in ours and name != "prepare"]
+    ours = {(run["heap"], run["repetition"]): run for run in whole if run["contestant"] == "prepare"}
+    for name, heap in _entries(whole):
+        mine = [run for run in whole if (run["contestant"], run["heap"]) == (name, heap)]
+        places = [(run, (run["heap"], run["repetition"])) for run in mine if name != "prepare"]
+        pairs = [(ours[place], run) for run, place in places if place in ours]
         cpu = spread((o["cpu_seconds"] / run["cpu_seconds"] for o, run in pairs), "{:.2f}", none="")
         clean = [pair for pair in pairs if all(is_clean(run, cores) for run in pair)]
         wall = spread((o["seconds"] / run["seconds"] for o, run in clean), "{:.2f}", none="") or (
@@ -78,7 +77,7 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
         )
         alike = "" if not pairs else "yes" if all(same(o["content"], run["content"]) for o, run in pairs) else "**no**"
         lines.append(
-            f"| {NAMES[name]} | {', '.join(sorted({r['heap'] for r in mine}))} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
+            f"| {NAMES[name]} | {heap} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
             f"{spread((r['events_per_second'] for r in mine), '{:,.0f}')} | "
             f"{spread((r['cpu_seconds'] for r in mine), '{:.1f}')} | {wall} | {cpu} | {alike} |"
         )
@@ -95,17 +94,33 @@ def memory(runs: Sequence[Run], sizes: Sequence[int]) -> str:
     kinds = {"tree": "whole tree", "driver": "driver's Python", "jvm": "JVM", "workers": "Python workers"}
     lines = ["## Memory by size of log", "", f"| MB | {' | '.join(f'{rows:,} events' for rows in sizes)} |"]
     lines.append("|---|" + "---|" * len(sizes))
-    for name in CONTESTANTS:
+    for name, heap in _entries(runs):
+        mine = [run for run in runs if (run["contestant"], run["heap"]) == (name, heap)]
         for kind, words in kinds.items():
-            peaks = [max((r["peak_mb"][kind] for r in runs if (r["contestant"], r["rows"]) == (name, rows)), default=0) for rows in sizes]  # fmt: skip
+            peaks = [max((run["peak_mb"][kind] for run in mine if run["rows"] == rows), default=0) for rows in sizes]
             if any(peaks) and (kind == "tree" or name == "prepare"):
-                lines.append(f"| {NAMES[name]}, {words} | {' | '.join(f'{peak:,.0f}' for peak in peaks)} |")
+                shown = " | ".join(f"{peak:,.0f}" if peak else "-" for peak in peaks)
+                lines.append(f"| {NAMES[name]}, heap {heap}: {words} | {shown} |")
+    lines += [
+        "",
+        "A JVM takes what its heap allows before it looks for what it could free: compare sizes within one heap.",
+    ]
     return "\n".join(lines)
+
+
+def _entries(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Contestants and heaps that have runs, in the order of the page."""
+    found = {(CONTESTANTS.index(run["contestant"]), run["heap"]) for run in runs}
+    return [(CONTESTANTS[at], heap) for at, heap in sorted(found)]
 
 
 def verdict(runs: Sequence[Run], sizes: Sequence[int], cores: int) -> str:
     """Whether the aim is reached, at the largest log."""
-    of = {name: [r for r in runs if r["rows"] == sizes[-1] and r["contestant"] == name] for name in CONTESTANTS}
+    floors = {run["heap"] for run in runs if run["contestant"] == "by_hand"}
+    of = {
+        name: [r for r in runs if r["rows"] == sizes[-1] and r["contestant"] == name and r["heap"] in floors]
+        for name in CONTESTANTS
+    }
     if not of["prepare"] or not of["by_hand"]:
         return ""
     clean = all(is_clean(run, cores) for run in (*of["prepare"], *of["by_hand"]))

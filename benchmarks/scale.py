@@ -32,7 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40, help="of each run")
     parser.add_argument("--link-gbit", type=float, default=25.0, help="of each rank of the clusters that are predicted")
+    parser.add_argument("--link-delay-us", type=float, default=25.0, help="between two ranks of them")
     parser.add_argument("--runs", type=Path, default=Path("runs/scale.json"))
+    parser.add_argument(
+        "--links", type=Path, default=Path("runs/links.json"), help="runs of benchmarks.links, where there are any"
+    )
     parser.add_argument("--page-only", action="store_true", help="from the runs that are kept")
     arguments = parser.parse_args()
     if not arguments.page_only:
@@ -41,7 +45,11 @@ def main() -> None:
         arguments.runs.write_text(json.dumps(found, indent=1), encoding="utf-8")
     from benchmarks.scale_page import page
 
-    print(page(json.loads(arguments.runs.read_text(encoding="utf-8")), arguments.link_gbit))
+    found, links = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        for path in (arguments.runs, arguments.links)
+    )
+    print(page(found, arguments.link_gbit, arguments.link_delay_us, links))
 
 
 def measure(steps: int) -> dict[str, Any]:
@@ -60,7 +68,9 @@ def measure(steps: int) -> dict[str, Any]:
         root = Path(name)
         for ranks in RANKS:
             files = {ids: write_log(root / f"log-{ids}-{ranks}", steps * batch * ranks, ids) for ids, batch in SIZES}
-            with RankSession(None, ranks, root / f"mailbox-{ranks}", threads_per_rank=1) as session:
+            with RankSession(
+                None, ranks, root / f"mailbox-{ranks}", threads_per_rank=1, local_exchange="horovod"
+            ) as session:
                 startup[ranks] = session.startup
                 rounds[ranks] = session.call("probe", {"repeat": 200})[0]["microseconds"]
                 for ids, batch in SIZES:
@@ -68,7 +78,7 @@ def measure(steps: int) -> dict[str, Any]:
                         repeated = []
                         for again in range(REPEAT):
                             work = Workload(batch, FIELDS, DIM, STATE, 0, ids)
-                            task = level(root, files[ids], work, ranks, exchange, again)
+                            task = level(root, files[ids], work, ranks, exchange, str(again))
                             repeated.append(one_run(session.call("train_level", task), work, ranks, exchange))
                         runs.append(min(repeated, key=lambda run: sum(run["phases"].values())))
         ids, batch = SIZES[-1]
@@ -118,7 +128,7 @@ def features() -> Any:
 
 
 def level(
-    root: Path, files: list[tuple[str, int]], work: Workload, ranks: int, exchange: Exchange, again: int
+    root: Path, files: list[tuple[str, int]], work: Workload, ranks: int, exchange: Exchange, name: str
 ) -> dict[str, Any]:
     """The task of one run, as JSON; every rank has the same batch whatever their number."""
     from ecdctr.config.training import TablesConfig, TrainingConfig
@@ -126,7 +136,7 @@ def level(
 
     tables = TablesConfig(exchange=exchange)
     training = TrainingConfig(batch_size=work.batch * ranks, checkpoint_steps=10**9, tables=tables)
-    version = f"{exchange}-{work.ids}-{ranks}-{again}"
+    version = f"{exchange}-{work.ids}-{ranks}-{name}"
     task = LevelTask(
         version=version, level="actr", arm="scale", features=json.loads(json.dumps(vars(features()))),
         rows=dict.fromkeys((f"f{at}" for at in range(FIELDS)), work.ids // FIELDS), backbone="deepfm",

@@ -108,30 +108,21 @@ class Constants:
     init: float
 
 
-def seconds_per_step(
-    constants: Constants, work: Workload, ranks: int, exchange: Exchange, link: float = math.inf
-) -> Mapping[str, float]:
-    """Predicted seconds of a step by phase.
+def seconds_per_step(constants: Constants, work: Workload, ranks: int, exchange: Exchange) -> Mapping[str, float]:
+    """Predicted seconds of a step by phase, on ranks whose links cost nothing beyond what the constants hold.
 
     Args:
         constants: As fitted.
         work: The workload.
         ranks: N.
         exchange: How tables are exchanged.
-        link: Bytes per second that a rank can send; infinite where the constants hold the transport already.
     """
-    sent = bytes_per_step(work, ranks, exchange)
     alone = ranks == 1
-    lookup = 0.0
-    if exchange == "row_wise" and not alone:
-        lookup = constants.fetch_round + constants.fetch * work.distinct() + (sent["ids"] + sent["vectors"]) / link
     return {
         "compute": constants.step + constants.compute * work.batch,
-        "look-up": lookup,
-        "exchange": 0.0
-        if alone
-        else constants.round
-        + constants.merge * received(work, ranks, exchange)
-        + (sent["network"] + sent["gradients"]) / link,
+        "look-up": constants.fetch_round + constants.fetch * work.distinct()
+        if exchange == "row_wise" and not alone
+        else 0.0,
+        "exchange": 0.0 if alone else constants.round + constants.merge * received(work, ranks, exchange),
         "update": constants.update * updated(work, ranks, exchange),
     }

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks.link_model import LinkConstants, fit_links, link_seconds
+from benchmarks.link_page import over_links
 from benchmarks.scale_model import (
     EXCHANGES,
     Constants,
@@ -21,6 +23,7 @@ from benchmarks.scale_model import (
 Run = dict[str, Any]
 CLUSTERS = (8, 64, 512)
 VOCABULARIES = (10**8, 10**9, 10**10)
+LOGS = (10**9, 10**10, 10**11, 10**12)
 
 MODEL = """## The model
 
@@ -42,15 +45,20 @@ So what replicated tables send and merge grows with N, and what sharded ones do 
 every forward pass, which no compute hides yet. A unit test counts the bytes of a real step and holds the formulas to them."""
 
 
-def page(found: dict[str, Any], link_gbit: float) -> str:
+def page(
+    found: dict[str, Any], link_gbit: float, delay_microseconds: float = 0.0, links: dict[str, Any] | None = None
+) -> str:
     """The whole page.
 
     Args:
         found: As `benchmarks.scale.measure` returns it.
         link_gbit: Of each rank of the predicted clusters.
+        delay_microseconds: Between any two of their ranks.
+        links: As `benchmarks.links` keeps it; None: it was not run.
     """
     cores = found["machine"]["cores"]
     constants = fit(found, cores)
+    between = fit_links(links["runs"]) if links else LinkConstants()
     return "\n\n".join(
         [
             "# Scale beyond one machine",
@@ -61,7 +69,8 @@ def page(found: dict[str, Any], link_gbit: float) -> str:
             measured(found, cores),
             fitted(constants, found),
             checked(found["runs"], constants, cores),
-            predicted(found, constants, link_gbit),
+            *over_links(links, constants, between, cores),
+            predicted(found, constants, between, link_gbit, delay_microseconds),
         ]
     )
 
@@ -76,13 +85,18 @@ def share(run: Run, cores: int) -> float:
     return min(1.0, cores / run["ranks"])
 
 
+def forward(run: Run) -> float:
+    """Seconds of a step from ids to logits; runs of earlier releases have the look-up within the forward pass."""
+    return float(run["phases"].get("lookup", 0.0) + run["phases"]["forward"])
+
+
 def fit(found: dict[str, Any], cores: int) -> Constants:
     """Constants that are no smaller than zero, by least squares over the runs whose ranks each had a core."""
     runs = [run for run in found["runs"] if run["ranks"] <= cores]
     alone = [run for run in runs if run["ranks"] == 1] or runs
     several = [run for run in runs if run["ranks"] > 1]
     step, compute = line(
-        [workload(run).batch for run in alone], [run["phases"]["forward"] + run["phases"]["backward"] for run in alone]
+        [workload(run).batch for run in alone], [forward(run) + run["phases"]["backward"] for run in alone]
     )
     update = mean(run["phases"]["update"] / updated(workload(run), run["ranks"], run["exchange"]) for run in runs)
     pairs = [
@@ -99,7 +113,7 @@ def fit(found: dict[str, Any], cores: int) -> Constants:
     )
     fetch_round, fetch = line(
         [workload(one).distinct() for one, _ in pairs],
-        [one["phases"]["forward"] - other["phases"]["forward"] for one, other in pairs],
+        [forward(one) - forward(other) for one, other in pairs],
     )
     return Constants(step, compute, update, round_, merge, fetch_round, fetch, found["init_seconds_per_id"])
 
@@ -128,13 +142,14 @@ def measured(found: dict[str, Any], cores: int) -> str:
         f"s = {found['runs'][0]['work']['state']}, P = {found['runs'][0]['work']['network']:,}; ids drawn evenly; of "
         f"{found['repeat']} runs the one with the shortest steps.",
         "",
-        "| ids | b | ranks | tables | samples/s | ms per step: input | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| ids | b | ranks | tables | samples/s | ms per step: input | look-up | forward | backward | exchange | update | MB of tables on a rank | × one rank's | peak MB of a rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in found["runs"]:
         work = workload(run)
         times = " | ".join(
-            f"{1e3 * run['phases'][phase]:.2f}" for phase in ("input", "forward", "backward", "exchange", "update")
+            f"{1e3 * run['phases'].get(phase, 0.0):.2f}"
+            for phase in ("input", "lookup", "forward", "backward", "exchange", "update")
         )
         whole = memory(work, 1, "replicated")
         lines.append(
@@ -192,27 +207,49 @@ def checked(runs: Sequence[Run], constants: Constants, cores: int) -> str:
     return "\n".join(lines)
 
 
-def predicted(found: dict[str, Any], constants: Constants, link_gbit: float) -> str:
+def predicted(
+    found: dict[str, Any], constants: Constants, between: LinkConstants, link_gbit: float, delay_microseconds: float
+) -> str:
     """Clusters that nobody here has: the same model, a core per rank, and a link per rank."""
-    base, link = workload(found["runs"][-1]), link_gbit * 1e9 / 8
+    base, link, delay = workload(found["runs"][-1]), link_gbit * 1e9 / 8, delay_microseconds * 1e-6
+    known = (
+        "and the fitted constants."
+        if between.crossings
+        else "and the fitted constants; how often messages of a step wait for one another was not measured, so delays are not in it."
+    )
     lines = [
         "## Predicted",
         "",
-        f"The same model, b = {base.batch:,}, a core and {link_gbit:g} Gbit/s for each rank (given, not measured here), and the fitted "
-        "constants; what a network adds to the time of a small exchange, and that it grows with N, is not in them.",
+        f"The same model, b = {base.batch:,}, a core and {link_gbit:g} Gbit/s for each rank and {delay_microseconds:g} µs from one to another "
+        f"(given, not measured here), {known}",
         "",
-        "| ids | ranks | tables | GB of tables on a rank | MB sent per step and rank | ms per step | samples/s | hours for 1e+10 rows | MB/s of Parquet per rank | minutes of initial values |",
+        "| ids | ranks | tables | GB of tables on a rank | MB sent per step and rank | ms per step | of that on links | samples/s | MB/s of Parquet per rank | minutes of initial values |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    pace: dict[tuple[int, str], float] = {}
     for ids in VOCABULARIES:
         for ranks in CLUSTERS:
             for exchange in EXCHANGES:
                 work = base.at(ids)
-                seconds = sum(seconds_per_step(constants, work, ranks, exchange, link).values())
+                wire = link_seconds(between, work, ranks, exchange, link, delay)
+                seconds = sum(seconds_per_step(constants, work, ranks, exchange).values()) + wire
                 sent = sum(bytes_per_step(work, ranks, exchange).values())
+                rate = ranks * work.batch / seconds
+                if ids == VOCABULARIES[1]:
+                    pace[ranks, exchange] = rate
                 lines.append(
                     f"| {ids:.0e} | {ranks} | {exchange} | {memory(work, ranks, exchange) / 1e9:,.2f} | {sent / 1e6:,.2f} | "
-                    f"{1e3 * seconds:,.1f} | {ranks * work.batch / seconds:,.0f} | {1e10 * seconds / (ranks * work.batch) / 3600:,.2f} | "
+                    f"{1e3 * seconds:,.1f} | {1e3 * wire:,.1f} | {rate:,.0f} | "
                     f"{work.batch / seconds * found['read']['bytes_per_row'] / 1e6:.2f} | {constants.init * drawn(work, ranks, exchange) / 60:,.1f} |"
                 )
+    lines += [
+        "",
+        f"Hours for one pass over a log, at {VOCABULARIES[1]:.0e} ids:",
+        "",
+        "| rows | TB of Parquet | " + " | ".join(f"{ranks} ranks, {exchange}" for ranks, exchange in pace) + " |",
+        "|---" * (2 + len(pace)) + "|",
+    ]
+    for rows in LOGS:
+        hours = " | ".join(f"{rows / rate / 3600:,.2f}" for rate in pace.values())
+        lines.append(f"| {rows:.0e} | {rows * found['read']['bytes_per_row'] / 1e12:,.2f} | {hours} |")
     return "\n".join(lines)

@@ -11,5 +11,5 @@ def parameter_digest(tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name in sorted(tensors):
         total.update(name.encode())
-        total.update(tensors[name].detach().contiguous().numpy().reshape(-1).data)
+        total.update(tensors[name].detach().cpu().contiguous().numpy().reshape(-1).data)
     return total.hexdigest()

@@ -26,7 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     Args:
         path: The file, replaced where it exists.
-        tensors: By name, on the CPU.
+        tensors: By name.
     """
     # Wide numbers first, as the format's own writer has it: every tensor then begins at a multiple of its item's size.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -42,7 +42,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            flat = tensors[name].detach().contiguous().reshape(-1)
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
             # Through bytes, since NumPy has no bfloat16.
             for part in flat.view(torch.uint8).split(CHUNK):
                 file.write(memoryview(part.numpy()))

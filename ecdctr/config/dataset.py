@@ -4,10 +4,17 @@ import datetime as dt
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ecdctr.config.durations import DaysOrZero, Seconds
-from ecdctr.config.features import FeatureSpec, SequenceFeature, check_features
+from ecdctr.config.features import Domain, FeatureSpec, SequenceFeature, check_features
 from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
 
@@ -126,6 +133,32 @@ class Source(Settings):
     """Only where every row is a click; `derive` then gives the label, such as `{click: "1"}`."""
 
 
+class ColumnContract(Settings):
+    """What the values of one column of the log must be, beyond its type; a row that breaks it is a bad row.
+
+    It is checked before the write, and stands as a constraint on the table.
+    """
+
+    required: bool = False
+    """Whether a missing value breaks it."""
+    min: FiniteFloat | None = None
+    """Least value of a number."""
+    max: FiniteFloat | None = None
+    """Greatest value of a number."""
+    values: list[str] | None = Field(default=None, min_length=1)
+    """The only texts that an id may be."""
+    domains: list[Domain] = Field(default=["natural", "ad"], min_length=1)
+    """Whose rows it binds."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "ColumnContract":
+        if not self.required and self.min is None and self.max is None and self.values is None:
+            raise ValueError("says nothing; give 'required', 'min', 'max' or 'values'")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
 class NegativeSampling(Settings):
     """Which share of the rows without a click becomes samples; each then weighs the inverse in the loss."""
 
@@ -150,6 +183,8 @@ class DatasetConfig(Settings):
     columns: Columns
     day_boundary: Annotated[str, AfterValidator(_offset)] = "+00:00"
     """Offset from UTC of the clock whose midnight begins an `event_date`."""
+    contract: dict[str, ColumnContract] = Field(default_factory=dict)
+    """By column of the log that a feature reads: what its values must be (`price: {required: true, min: 0}`)."""
     drop_bad_rows: bool = False
     """False: a row that breaks the input contract fails the day. True: it goes to `quarantine`, the rest goes on."""
     late_window: DaysOrZero = 0
@@ -189,4 +224,28 @@ class DatasetConfig(Settings):
     @model_validator(mode="after")
     def _features_fit(self) -> "DatasetConfig":
         check_features(self.features)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_where_nothing_is_said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Digests of tables and models are over this form: without a contract they are what they were before there was one.
+        tree: dict[str, Any] = plain(self)
+        if not self.contract:
+            tree.pop("contract", None)
+        return tree
+
+    @model_validator(mode="after")
+    def _contract_fits(self) -> "DatasetConfig":
+        read: dict[str, set[str]] = {}
+        for spec in self.features:
+            for name, kind in spec.log_columns().items():
+                read.setdefault(name, set()).add(kind)
+        for name, rule in self.contract.items():
+            if name not in read:
+                raise ValueError(f"contract.{name}: no feature reads this column; they read {', '.join(sorted(read))}")
+            number = "double" in read[name]
+            if number and rule.values is not None:
+                raise ValueError(f"contract.{name}: 'values' are for ids, and this column is a number")
+            if not number and (rule.min is not None or rule.max is not None):
+                raise ValueError(f"contract.{name}: 'min' and 'max' are for numbers, and this column is an id")
         return self

@@ -393,7 +393,8 @@ class VocabularyConfig(Settings):
     window: Days | None = None
     """Count only the impressions of so many days, that of admission included (`14d`); by default those of all days."""
     expire_after: Days | None = None
-    """Days without an impression after which `tables compact --vocabulary` drops a token; until then its id stays its own."""
+    """Days without an impression after which nothing trains a token any more, until it returns: old samples and sequences with
+    it count for its bucket. Its id stays its own until `tables compact --vocabulary` drops it."""
     oov_buckets: int = Field(default=1, ge=1)
     """Rows that all other tokens share, dealt by CRC-32 of the token."""
     share_domains: bool = True

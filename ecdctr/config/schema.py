@@ -169,6 +169,9 @@ class ModelConfig(Settings):
     """How fields interact; see docs/models.md. An option below that names backbones is refused with any other one."""
     embedding_dim: int = Field(default=16, ge=1)
     """Length of every field's vector."""
+    embedding_dims: dict[str, int] | None = None
+    """By vocabulary, how many of these numbers its rows learn, the first ones; the others stay zero. None: all. Also of models with
+    heads for both domains; it leaves out overfitting, not memory."""
     hidden_units: list[int] = Field(default=[128, 64], min_length=1)
     """Of the MLP; of each of `finalmlp`'s two."""
     batch_norm: bool = True
@@ -202,6 +205,9 @@ class ModelConfig(Settings):
         owners |= dict.fromkeys(("cross_layers", "cross_rank", "structure"), ("dcnv2",))
         owners |= dict.fromkeys(("attention_layers", "attention_heads", "attention_dim"), ("autoint",))
         owners |= dict.fromkeys(("gate_hidden_units", "fusion_heads"), ("finalmlp",))
+        for name, dim in (self.embedding_dims or {}).items():
+            if not 1 <= dim <= self.embedding_dim:
+                raise ValueError(f"embedding_dims.{name} is {dim}: expected 1 to embedding_dim, {self.embedding_dim}")
         for option, backbones in owners.items():
             if getattr(self, option) is not None and self.backbone not in backbones:
                 raise ValueError(

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ecdctr.config.settings import Settings
 
+Device = Literal["cpu", "cuda"]
+
 
 class OptimizerConfig(Settings):
     """Adam for the network; for the embedding tables an optimiser that touches the rows of a batch alone."""
@@ -67,6 +69,20 @@ class TablesConfig(Settings):
     not fit is refused. None: no limit."""
 
 
+class EarlyStoppingConfig(Settings):
+    """How many epochs a version trains, told by days that follow its training rows; see docs/training.md."""
+
+    days: int = Field(default=0, ge=0)
+    """Last days before a version's date that are held back from its training and looked at after each epoch. The version that
+    goes on from it trains on them. 0: no early stopping, all epochs are trained."""
+    metric: Literal["log_loss", "auc", "gauc"] = "log_loss"
+    """Of these days' rows."""
+    patience: int = Field(default=1, ge=1)
+    """Epochs in a row without a better one after which training stops; the best one's parameters are published."""
+    min_gain: float = Field(default=0.0, ge=0)
+    """By how much an epoch must be better to count."""
+
+
 class TrainingConfig(OptimizerConfig):
     """How one level is trained."""
 
@@ -77,14 +93,30 @@ class TrainingConfig(OptimizerConfig):
     micro_batches: int = Field(default=1, ge=1)
     """Parts into which each rank cuts its rows of a step: gradients add up before the one update. Less memory; batch normalisation
     sees one part at a time, and AutoFT's temperature counts each."""
-    autocast: Literal["none", "bfloat16"] = "none"
-    """`bfloat16`: the network computes matrix products in it; parameters, tables, sums over ranks and losses stay float32."""
+    autocast: Literal["none", "bfloat16", "float16"] = "none"
+    """The network computes matrix products in it, `float16` with a loss scaled up against vanishing gradients; parameters, tables,
+    sums over ranks and losses stay float32. Pays where the processor has such products, see docs/training.md."""
+    device: Device = "cpu"
+    """Where network and tables are while they are trained. `cuda`: each rank takes a GPU of its machine; what ranks exchange goes
+    through NCCL where Horovod was built with it, else through the host's memory. Rows are read by the processor either way."""
+    compile: bool = False
+    """Whether `torch.compile` translates the network without tables and normalisation; asks for a C++ compiler where ranks run. Pays
+    in long trainings at most, see docs/training.md."""
     epochs: int = Field(default=1, ge=1)
-    """A second one over-fits sparse ids."""
+    """A second one over-fits sparse ids; `early_stopping` says when."""
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     shuffle: bool = True
     """False: rows in the order of their days."""
     checkpoint_steps: int = Field(default=500, ge=1)
     """Steps between two checkpoints within a level."""
+
+    @model_validator(mode="after")
+    def _stops_between_epochs(self) -> "TrainingConfig":
+        if self.early_stopping.days and self.epochs == 1:
+            raise ValueError(
+                f"early_stopping.days is {self.early_stopping.days} and epochs is 1: it stops between epochs, so raise epochs"
+            )
+        return self
 
 
 class ActrTrainingConfig(TrainingConfig):

@@ -45,19 +45,22 @@ def by_row_groups(files: Sequence[FileRows]) -> list[FileRows]:
     return [part for parts in _each(split, files) for part in parts]
 
 
-def check_files(files: Sequence[FileRows], columns: Iterable[str]) -> None:
+def check_files(files: Sequence[FileRows], columns: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """Compare files with what a plan says of them.
 
     Args:
         files: Paths, and the rows that the table's log says they have.
         columns: Columns that every file must have.
 
+    Returns:
+        Rows of each row group of each file, by path.
+
     Raises:
         InputError: A file is missing, corrupt, has other rows, lacks a column, or carries pickled metadata.
     """
     wanted = set(columns)
 
-    def check(file: FileRows) -> None:
+    def check(file: FileRows) -> tuple[int, ...]:
         footer = _footer(file.path)
         groups = range(footer.num_row_groups) if file.groups is None else file.groups
         rows = sum(footer.row_group(group).num_rows for group in groups)
@@ -71,8 +74,9 @@ def check_files(files: Sequence[FileRows], columns: Iterable[str]) -> None:
             raise InputError(
                 f"{file.path} has no columns {sorted(missing)}", hint="write the samples again with this configuration"
             )
+        return tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
 
-    _each(check, files)
+    return dict(zip((file.path for file in files), _each(check, files), strict=True))
 
 
 def _each(function: Callable[[T], U], values: Sequence[T]) -> list[U]:

@@ -1,14 +1,18 @@
 """Batches of one rank, in step with the other ranks, read ahead of the training that takes them.
 
-Two threads work ahead: one decodes the next row group of each lane, one cuts and joins what a step takes. A row's place
-depends on the plan alone: rows are shuffled within their row group by a permutation seeded by plan, lane, file and row
-group, so a reader that starts at step t gives what an unbroken one gives from there.
+Two threads work ahead: one decodes the next buffer of each lane, one cuts and joins what a step takes. A buffer is a row
+group, or a part of one that is larger than `BUFFER_ROWS`. A row's place depends on the plan alone: row groups are shuffled
+across the files of a lane, rows within their buffer, by permutations seeded by plan, lane, file, row group and buffer; so a
+reader that starts at step t gives what an unbroken one gives from there.
 """
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
@@ -21,7 +25,7 @@ from ecdctr.data.shard_plan import FileRows, LanePlan, owned_lanes
 from ecdctr.features import FeatureSet
 
 AHEAD = 4
-"""Batches that wait for the trainer; row groups bring the rest of the slack."""
+"""Batches that wait for the trainer; buffers bring the rest of the slack."""
 
 
 def iterate(
@@ -33,6 +37,8 @@ def iterate(
     *,
     start_step: int = 0,
     names: bool = False,
+    finish: Callable[[Batch], Batch] = lambda batch: batch,
+    opening: dict[str, float] | None = None,
 ) -> Iterator[Batch]:
     """This rank's batches of one pass over all rows; on every rank equally many, some perhaps empty.
 
@@ -44,6 +50,8 @@ def iterate(
         global_batch: Rows of a step over all ranks.
         start_step: First step to give; files that lie wholly before it are not opened.
         names: Fill `event_id` and `user`.
+        finish: What else is done to a batch before it is handed out, in the thread that works ahead.
+        opening: Gets the seconds of looking at the files' footers and of opening them, unless it has some already.
 
     Yields:
         The batches of steps `start_step` to `plan.steps(global_batch) - 1`.
@@ -55,20 +63,24 @@ def iterate(
     steps = range(start_step, plan.steps(global_batch))
     if not steps:
         return
+    began = time.perf_counter()
     first = plan.rows_of(start_step, global_batch)
     own = owned_lanes(len(plan.lanes), rank, size)
-    check_files([file for lane in own for file in plan.lanes[lane]], columns_of(features, names))
+    groups = check_files([file for lane in own for file in plan.lanes[lane]], columns_of(features, names))
+    looked = time.perf_counter()
     decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
     lanes: list[LaneReader] = []
     try:
         for lane in own:
-            lanes.append(LaneReader(plan, lane, features, names, first[lane][0], decoder))
+            lanes.append(LaneReader(plan, lane, features, names, first[lane][0], decoder, groups))
+        if opening is not None and "footers" not in opening:
+            opening |= {"footers": looked - began, "open_files": time.perf_counter() - looked}
 
         def assemble() -> Iterator[Batch]:
             for step in steps:
                 ranges = plan.rows_of(step, global_batch)
                 parts = [part for lane in lanes for part in lane.take(ranges[lane.lane][1] - ranges[lane.lane][0])]
-                yield _join(parts, features, names)
+                yield finish(_join(parts, features, names))
 
         yield from _ahead(assemble)
     finally:
@@ -86,22 +98,30 @@ class LaneReader:
         features: Columns to read.
         names: Read event and user ids too.
         skip: Rows of the lane to leave out at the start.
-        decoder: Reads the next row group while this one is used.
+        decoder: Reads the next buffer while this one is used.
+        groups: Rows of each row group of each file, by path.
     """
 
     def __init__(
-        self, plan: LanePlan, lane: int, features: FeatureSet, names: bool, skip: int, decoder: ThreadPoolExecutor
+        self,
+        plan: LanePlan,
+        lane: int,
+        features: FeatureSet,
+        names: bool,
+        skip: int,
+        decoder: ThreadPoolExecutor,
+        groups: Mapping[str, Sequence[int]],
     ) -> None:
         self.lane = lane
         self._plan, self._features, self._names, self._decoder = plan, features, names, decoder
-        files, self._skip = _from_row(plan.lanes[lane], skip)
-        self._places = {file.path: (place, file) for place, file in enumerate(plan.lanes[lane])}
-        self._reader = RowGroupReader(files, features, names) if files else None
-        self._groups = iter(self._reader) if self._reader else None
+        self._left, self._skip = _from_row(reading_order(plan, lane, groups), skip)
+        wanted = [(part.file, part.group) for part in self._left]
+        self._reader = RowGroupReader(wanted, features, names) if wanted else None
+        self._buffers = iter(self._reader) if self._reader else None
         self._next: Future[Rows | None] | None = None
         self._rows: Rows | None = None
         self._at = 0
-        if self._groups is not None:
+        if self._buffers is not None:
             self._next = decoder.submit(self._load)
 
     def take(self, rows: int) -> list[Rows]:
@@ -118,15 +138,17 @@ class LaneReader:
         return parts
 
     def close(self) -> None:
-        """Let go of the files; waits for a row group that is being read."""
+        """Let go of the files; waits for a buffer that is being read."""
         if self._next is not None and not self._next.cancel():
             self._next.exception()
+        if self._buffers is not None:
+            self._buffers.close()
         if self._reader is not None:
             self._reader.close()
 
     def _advance(self) -> None:
         assert self._next is not None
-        # Free the old row group before the next but one is read.
+        # Free the old buffer before the next but one is read.
         self._rows = None
         loaded = self._next.result()
         if loaded is None:
@@ -136,40 +158,79 @@ class LaneReader:
         self._rows = loaded
 
     def _load(self) -> Rows | None:
-        assert self._groups is not None
-        found = next(self._groups, None)
+        assert self._buffers is not None
+        found = next(self._buffers, None)
         if found is None:
             return None
-        path, group, table = found
-        number, file = self._places[path]
+        place, buffer, table = found
+        part = self._left[place]
         order: Array | None = None
         if self._plan.shuffle:
-            seed = (self._plan.seed, self.lane, number, group)
+            # The first buffer of a row group, often the only one, has the seed of the row group.
+            seed = (self._plan.seed, self.lane, part.number, part.group, *((buffer,) if buffer else ()))
             order = np.random.default_rng(seed).permutation(table.num_rows)
-        return to_rows(table, file, self._features, self._names, order)
+        return to_rows(table, part.file, self._features, self._names, order)
 
 
-def _from_row(files: Sequence[FileRows], skip: int) -> tuple[list[FileRows], int]:
-    """Files from the one that holds row `skip` on, without empty ones, and the rows to skip in the first of them."""
-    left = [file for file in files if file.rows]
-    while left and skip >= left[0].rows:
-        skip -= left.pop(0).rows
-    return left, skip
+@dataclass(frozen=True)
+class Part:
+    """A row group that a lane reads.
+
+    Attributes:
+        file: Its file.
+        number: Place of the file in the lane.
+        group: Which row group of the file.
+        rows: Its rows.
+    """
+
+    file: FileRows
+    number: int
+    group: int
+    rows: int
+
+
+def reading_order(plan: LanePlan, lane: int, groups: Mapping[str, Sequence[int]]) -> list[Part]:
+    """Row groups of a lane as they are read; where any file has several, shuffled across all files of the lane.
+
+    Args:
+        plan: The plan.
+        lane: Which of its lanes.
+        groups: Rows of each row group of each file, by path.
+    """
+    parts = [
+        Part(file, number, group, groups[file.path][group])
+        for number, file in enumerate(plan.lanes[lane])
+        for group in (range(len(groups[file.path])) if file.groups is None else file.groups)
+        if groups[file.path][group]
+    ]
+    # Files of one row group each lie in shuffled order already.
+    if plan.shuffle and len({part.number for part in parts}) < len(parts):
+        Random(f"row groups {plan.seed} {lane}").shuffle(parts)  # noqa: S311 - an order, not a secret
+    return parts
+
+
+def _from_row(parts: list[Part], skip: int) -> tuple[list[Part], int]:
+    """Row groups from the one that holds row `skip` on, and the rows to skip in the first of them."""
+    first = 0
+    while first < len(parts) and skip >= parts[first].rows:
+        skip -= parts[first].rows
+        first += 1
+    return parts[first:], skip
 
 
 def _join(parts: list[Rows], features: FeatureSet, names: bool) -> Batch:
     if not parts:
         parts = [_no_rows(features, names)]
 
-    def joined(arrays: list[Array]) -> torch.Tensor:
-        # Always a copy: a batch must not keep its row group alive, nor change it.
-        return torch.from_numpy(np.concatenate(arrays))
+    def joined(arrays: list[Array], dtype: type[np.generic] | None = None) -> torch.Tensor:
+        # Always a copy: a batch must not keep its buffer alive, nor change it.
+        return torch.from_numpy(np.concatenate(arrays, dtype=dtype))
 
     def listed(arrays: list[Array | None]) -> list[str] | None:
         return [name for array in arrays if array is not None for name in array.tolist()] if names else None
 
     return Batch(
-        ids=joined([part.ids for part in parts]),
+        ids=joined([part.ids for part in parts], np.int64),
         numbers=joined([part.numbers for part in parts]),
         sequences=_sequences([part.sequences for part in parts], features),
         label=joined([part.label for part in parts]),
@@ -188,8 +249,8 @@ def _sequences(parts: Sequence[Mapping[str, Array]], features: FeatureSet) -> di
         columns = [name, *features.attributes(name)]
         length = max(_length(part[column]) for part in parts for column in columns)
         for column in columns:
-            # A copy: a batch must not keep its row group alive.
-            cut[column] = torch.from_numpy(np.concatenate([part[column][:, :length] for part in parts]))
+            # A copy: a batch must not keep its buffer alive.
+            cut[column] = torch.from_numpy(np.concatenate([part[column][:, :length] for part in parts], dtype=np.int64))
     return {name: cut[name] for name in features.sequence_fields}
 
 

@@ -1,14 +1,14 @@
 """Row groups of a lane's files as arrays, in the order of the plan, read through Petastorm.
 
-Petastorm keeps the order of a list of files [source: `pyarrow.parquet._make_manifest`, `_split_row_groups_from_footers`]
-and of their row groups while it is told not to shuffle. Its stock worker copies every table once and builds sequences row
-by row; ours hands over the Arrow table. Its in-thread pool is used: the overlap with training is the caller's, and
-nothing is read ahead beyond what the caller asks for.
+Petastorm can read row groups in the order of their files, or in one that it draws itself; ours takes the order that it is
+given. Its stock worker copies every table once and builds sequences row by row; ours hands over Arrow tables, of a large row
+group one buffer after the other. Its in-thread pool is used: the overlap with training is the caller's, and nothing is
+read ahead beyond what the caller asks for.
 """
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +28,17 @@ from ecdctr.features import FeatureSet
 
 Array = npt.NDArray[Any]
 ALL_AT_ONCE = 1 << 40
+BUFFER_ROWS = 1 << 17
+"""Most rows that are decoded at a time, so that memory does not follow the size of row groups."""
 HAND_OUT_SECONDS = 0.001
+OLD_INTERFACE = (
+    r"'ParquetDataset\.\w+' attribute is deprecated as of pyarrow 5",
+    r"ParquetDatasetPiece is deprecated as of pyarrow 5",
+    r"Passing 'use_legacy_dataset=True' to get the legacy behaviour is deprecated",
+    r"Specifying the 'metadata_nthreads' argument is deprecated",
+    r"pyarrow\.localfs is deprecated",
+)
+"""What pyarrow says of the interface through which Petastorm opens files; the pinned pair has no other one."""
 
 
 @dataclass
@@ -64,48 +74,59 @@ class Rows:
         )
 
 
+Buffers = Generator[tuple[int, int, pa.Table], None, None]
+"""Place of a row group in the order wanted, number of the buffer in it, and its rows."""
+
+
 class _TableResults:
-    """Hands the worker's tables over as they are, beside the name of their file."""
+    """Hands the worker's buffers over as they are."""
 
     batched_output = True
 
-    def read_next(self, workers_pool: Any, schema: Any, ngram: Any) -> tuple[str, int, pa.Table]:
+    def read_next(self, workers_pool: Any, schema: Any, ngram: Any) -> Buffers:
         from petastorm.workers_pool import EmptyResultError
 
         try:
-            found: tuple[str, int, pa.Table] = workers_pool.get_results()
+            found: Buffers = workers_pool.get_results()
         except EmptyResultError:
             raise StopIteration from None
         return found
 
 
 class _TableWorker(WorkerBase):
-    """Reads one row group with the columns asked for; subclassed by each reader with the groups that it wants."""
+    """Reads row groups with the columns asked for; subclassed by each reader with those that it wants.
 
-    wanted: ClassVar[Mapping[str, tuple[int, ...]]] = {}
-    """Row groups by file; all of a file that is not named."""
+    Petastorm asks for as many pieces of work as the files have row groups. The first of them are those wanted, in
+    their order; for the rest there is nothing to do.
+    """
+
+    wanted: ClassVar[Sequence[tuple[str, int]]] = ()
+    """Path and number of each row group, in reading order."""
 
     def __init__(self, worker_id: int, publish_func: Any, args: tuple[Any, ...]) -> None:
         super().__init__(worker_id, publish_func, args)
-        self._filesystem, self._schema, self._pieces = args[0], args[2], args[4]
+        self._schema = args[2]
 
     @staticmethod
     def new_results_queue_reader() -> _TableResults:
         return _TableResults()
 
     def process(self, piece_index: int, worker_predicate: None, shuffle_row_drop_partition: tuple[int, int]) -> None:
-        piece = self._pieces[piece_index]
-        if piece.path in self.wanted and piece.row_group not in self.wanted[piece.path]:
-            return
+        if piece_index < len(self.wanted):
+            self.publish_func(self._buffers(piece_index, *self.wanted[piece_index]))
+
+    def _buffers(self, place: int, path: str, group: int) -> Buffers:
         try:
-            with self._filesystem.open(piece.path, "rb") as source:
-                # One thread: the cores belong to the ranks' own computation.
-                table = pq.ParquetFile(source).read_row_group(
-                    piece.row_group, columns=list(self._schema.fields), use_threads=False
-                )
+            # By its name, not through Petastorm's file object: whose reads would each wait for the interpreter.
+            with pq.ParquetFile(path) as source:
+                parts = source.iter_batches(
+                    # One thread: the cores belong to the ranks' own computation.
+                    BUFFER_ROWS, row_groups=[group], columns=list(self._schema.fields), use_threads=False,
+                )  # fmt: skip
+                for number, part in enumerate(parts):
+                    yield place, number, pa.Table.from_batches([part])
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{piece.path} cannot be read: {error}", hint="write that day again") from error
-        self.publish_func((piece.path, piece.row_group, table))
+            raise InputError(f"{path} cannot be read: {error}", hint="write that day again") from error
 
 
 class RowGroupReader:
@@ -115,7 +136,7 @@ class RowGroupReader:
     process's.
 
     Args:
-        files: Files in reading order, at least one, with absolute local paths.
+        wanted: File and number of each row group, in reading order, at least one; paths are absolute and local.
         features: The columns to read, and their order.
         names: Read event and user ids too.
 
@@ -123,22 +144,22 @@ class RowGroupReader:
         InputError: Files that differ in which columns they lack.
     """
 
-    def __init__(self, files: Sequence[FileRows], features: FeatureSet, names: bool) -> None:
+    def __init__(self, wanted: Sequence[tuple[FileRows, int]], features: FeatureSet, names: bool) -> None:
+        files = list({file.path: file for file, _ in wanted}.values())
         constants = files[0].constants
         other = next((file.path for file in files if file.constants.keys() != constants.keys()), None)
         if other is not None:
             raise InputError(f"{other} and {files[0].path} differ in the columns that are constant: expected the same")
         columns = [name for name in columns_of(features, names) if name not in constants]
         paths = [file.path for file in files]
-        wanted = {file.path: file.groups for file in files if file.groups is not None}
+        groups = [(file.path, group) for file, group in wanted]
         pool = DummyPool()
         # Petastorm hands out as many row groups at a time as there are workers. A pool asked while they are handed out may
         # call itself done too early, or wait for ever; with all of them handed out before the first is asked for it cannot.
         pool.workers_count = ALL_AT_ONCE
         with warnings.catch_warnings():
-            # Petastorm opens files through pyarrow's old dataset interface, which says so at every call.
-            warnings.filterwarnings("ignore", category=FutureWarning, module="petastorm|pyarrow")
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module="petastorm|pyarrow")
+            for message in OLD_INTERFACE:
+                warnings.filterwarnings("ignore", message, FutureWarning)
             self._reader = Reader(
                 FilesystemResolver(f"file://{paths[0]}").filesystem(),
                 paths,
@@ -147,15 +168,16 @@ class RowGroupReader:
                 reader_pool=pool,
                 shuffle_row_groups=False,
                 num_epochs=1,
-                worker_class=type("TableWorker", (_TableWorker,), {"wanted": wanted}),
+                worker_class=type("TableWorker", (_TableWorker,), {"wanted": groups}),
                 is_batched_reader=True,
             )
 
         while not self._reader.ventilator.completed():
             time.sleep(HAND_OUT_SECONDS)
 
-    def __iter__(self) -> Iterator[tuple[str, int, pa.Table]]:
-        return self._reader  # type: ignore[no-any-return]
+    def __iter__(self) -> Buffers:
+        for buffers in self._reader:
+            yield from buffers
 
     def close(self) -> None:
         """End Petastorm's thread."""
@@ -169,10 +191,10 @@ def columns_of(features: FeatureSet, names: bool) -> list[str]:
 
 
 def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, order: Array | None) -> Rows:
-    """Arrays of a row group.
+    """Arrays of a buffer; ids and sequences in 32 bits where they fit.
 
     Args:
-        table: The row group.
+        table: The buffer.
         file: Its file, whose rows are all of one domain.
         features: Order of ids and numbers; lengths of sequences.
         names: Whether event and user ids are in the table.
@@ -189,27 +211,32 @@ def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, 
         array = _whole(table, name, path)
         if dtype is np.int64 and not pa.types.is_integer(array.type):
             raise InputError(f"{path}: column {name} is {array.type}: expected an integer")
-        return _ordered(array.to_numpy(zero_copy_only=False), order, dtype)
+        values: Array = array.to_numpy(zero_copy_only=False)
+        return values.astype(dtype, copy=False)
+
+    def ordered(values: Array) -> Array:
+        return values if order is None else values[order]
 
     rows = table.num_rows
-    ids = np.empty((rows, len(features.id_fields)), np.int64)
-    for place, name in enumerate(features.id_fields):
-        ids[:, place] = column(name, np.int64)
+    columns = [column(name, np.int64) for name in features.id_fields]
+    ids = np.empty((rows, len(columns)), np.result_type(*map(_narrow, columns), np.int32))
+    for place, values in enumerate(columns):
+        ids[:, place] = ordered(values)
     numbers = np.empty((rows, len(features.number_fields)), np.float32)
     for place, name in enumerate(features.number_fields):
-        numbers[:, place] = column(name, np.float32)
+        numbers[:, place] = ordered(column(name, np.float32))
     return Rows(
         ids=ids,
         numbers=numbers,
         sequences={
-            name: _sequence(table, name, length, path, order) for name, length in features.sequence_fields.items()
+            name: ordered(_sequence(table, name, length, path)) for name, length in features.sequence_fields.items()
         },
-        label=column("label", np.float32),
-        weight=column("weight", np.float32),
-        day=column("day", np.int64),
+        label=ordered(column("label", np.float32)),
+        weight=ordered(column("weight", np.float32)),
+        day=ordered(column("day", np.int64)),
         domain=np.full(rows, file.domain, np.int64),
-        event_id=column("event_id", np.object_) if names else None,
-        user=column("user", np.object_) if names else None,
+        event_id=ordered(column("event_id", np.object_)) if names else None,
+        user=ordered(column("user", np.object_)) if names else None,
     )
 
 
@@ -224,7 +251,7 @@ def _whole(table: pa.Table, name: str, path: str) -> Any:
     return array
 
 
-def _sequence(table: pa.Table, name: str, length: int, path: str, order: Array | None) -> Array:
+def _sequence(table: pa.Table, name: str, length: int, path: str) -> Array:
     array = _whole(table, name, path)
     values = array.flatten()
     lengths = np.diff(array.offsets.to_numpy())
@@ -234,9 +261,14 @@ def _sequence(table: pa.Table, name: str, length: int, path: str, order: Array |
             f"{lengths.max(initial=length)} and {values.null_count} nulls: expected {length} integers in every row",
             hint="write the samples again with this configuration",
         )
-    matrix = values.to_numpy(zero_copy_only=False).reshape(-1, length)
-    return _ordered(matrix, order, np.int64)
+    matrix: Array = values.to_numpy(zero_copy_only=False).reshape(-1, length)
+    return matrix.astype(_narrow(matrix), copy=False)
 
 
-def _ordered(values: Array, order: Array | None, dtype: type[np.generic]) -> Array:
-    return (values if order is None else values[order]).astype(dtype, copy=False)
+def _narrow(values: Array) -> np.dtype[Any]:
+    """The narrower of 32 and 64 bits that holds all of some integers."""
+    bounds = np.iinfo(np.int32)
+    fits = np.can_cast(values.dtype, np.int32) or (
+        values.min(initial=0) >= bounds.min and values.max(initial=0) <= bounds.max
+    )
+    return np.dtype(np.int32 if fits else np.int64)

@@ -131,7 +131,7 @@ class DerivedOperations(ABC):
         text = json.dumps(value).encode() + b"\n"
         gathered = self.all_gather(torch.frombuffer(bytearray(text), dtype=torch.uint8))
         # JSON on one line has no newline of its own, so it can part the ranks.
-        return [json.loads(line) for line in gathered.numpy().tobytes().splitlines()]
+        return [json.loads(line) for line in gathered.cpu().numpy().tobytes().splitlines()]
 
     def any(self, flag: bool) -> bool:
         """See `Collective.any`."""

@@ -46,6 +46,7 @@ class HorovodCollective(DerivedOperations):
         self.rank: int = hvd.rank()
         self.local_rank: int = hvd.local_rank()
         self._size: int = hvd.size()
+        self.carries_gpu_tensors = bool(hvd.nccl_built())
         self._operations = {"sum": hvd.Sum, "min": hvd.Min, "max": hvd.Max}
 
     @property

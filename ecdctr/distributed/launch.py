@@ -15,7 +15,7 @@ from ecdctr.distributed.failures import revive, worst
 from ecdctr.distributed.horovod_backend import horovod_environment
 from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
 from ecdctr.distributed.lives import Lives
-from ecdctr.distributed.local_ranks import run_ranks
+from ecdctr.distributed.local_ranks import Machines, run_ranks
 from ecdctr.distributed.mailbox import (
     ABORT,
     CLOSE,
@@ -42,6 +42,9 @@ LOOK_SECONDS = 0.25
 ECHO_SECONDS = 2.0
 """How long an error that only echoes another rank's waits for that rank's own."""
 END_SECONDS = 15.0
+ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""A step takes and frees the same tens of megabytes as the one before. By default the C library gives such blocks back to the system,
+which clears every page anew: a fifth of a step. Other C libraries know other names, or none."""
 ENDED = "has ended without an answer, killed or out of memory"
 
 
@@ -78,6 +81,7 @@ class RankSession:
             machines do (`horovod`).
         env: Further environment variables of the ranks.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
+        machines: Without Spark, the ranks' addresses where they do not share the driver's.
 
     Attributes:
         startup: Seconds of each part of the start, one after the other; they sum up to the whole.
@@ -93,16 +97,19 @@ class RankSession:
         local_exchange: str = "shared_memory",
         env: dict[str, str] | None = None,
         start_seconds: int = 300,
+        machines: Machines | None = None,
     ) -> None:
         self.spark = spark
         self.ranks = ranks
         self.mailbox = Mailbox(Path(mailbox).absolute())
         self.threads_per_rank = threads_per_rank
         self.stall_seconds = stall_seconds
-        self.local_exchange = local_exchange
+        # Ranks with addresses of their own are to meet over the network, also where it is simulated on one machine.
+        self.local_exchange = local_exchange if machines is None else "horovod"
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
+        self._machines = machines
         self._number = 0
         self._over = threading.Event()
         self._kill = threading.Event()
@@ -235,6 +242,7 @@ class RankSession:
             self.local_exchange,
             self._environment(),
             self._kill,
+            self._machines,
         )
 
     def _launch_on(self, spark: "SparkSession") -> None:
@@ -260,7 +268,7 @@ class RankSession:
     def _environment(self) -> dict[str, str]:
         threads = str(self.threads_per_rank)
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        return counts | self._env | horovod_environment(self.stall_seconds)
+        return counts | ALLOCATION | self._env | horovod_environment(self.stall_seconds)
 
     def _wait_until_ready(self, began: float) -> dict[int, dict[str, Any]]:
         ready: dict[int, dict[str, Any]] = {}

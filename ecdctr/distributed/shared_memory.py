@@ -177,6 +177,11 @@ class SharedMemoryCollective(DerivedOperations):
         """How many ranks there are."""
         return self._size
 
+    @property
+    def base(self) -> Collective:
+        """What carries what does not fit here."""
+        return self._base
+
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """See `Collective.all_reduce_`."""
         parts = self._exchange((op, tensor.dtype, tuple(tensor.shape)), [tensor])

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config.dataset import DatasetConfig
-from ecdctr.etl import clock
+from ecdctr.etl import clock, contract
 from ecdctr.etl.attribution import labelled
 from ecdctr.etl.drift import refuse_drift
 from ecdctr.etl.facts import Day, Fact, days_of, facts_of, look_at_delta, unchanged
@@ -105,11 +105,11 @@ class Ingest:
         return self.frame if wanted == self.files else self.part(sorted(wanted))
 
 
-def extra_columns(dataset: DatasetConfig) -> list[Column]:
-    """The columns of impressions that features are made from."""
-    types = log_columns(dataset)
+def extra_columns(dataset: DatasetConfig, domain: str) -> list[Column]:
+    """The columns of a domain's impressions that features are made from."""
+    types, required = log_columns(dataset), contract.required(dataset, domain)
     return [
-        Column(name, kind, f"column {name} of the log", nullable=True)
+        Column(name, kind, f"column {name} of the log", nullable=name not in required)
         for name, kind in types.items()
         if name not in FIXED
     ]
@@ -135,7 +135,7 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known
         columns = dataset.columns_of(source)
         if source.negatives is not None:
             rows = with_negatives(rows, source.negatives, columns, dataset, f"dataset.{key}")
-        return typed_rows(rows, dataset, columns, f"dataset.{key}")
+        return typed_rows(rows, dataset, columns, domain, f"dataset.{key}")
 
     frame = typed(log.frame)
     # Made-up rows depend on all clicks of their day, in whatever file these are.

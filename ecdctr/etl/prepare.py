@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl import ingest, quality, source, vocabulary
+from ecdctr.etl import contract, ingest, quality, source, vocabulary
 from ecdctr.etl.facts import Fact
 from ecdctr.etl.intake import read_intake, write_intake
 from ecdctr.etl.notes import LAST, generation_of, note_of
@@ -32,7 +32,7 @@ from ecdctr.etl.preparation import Note, Plan, PrepareSummary, make_plan
 from ecdctr.etl.samples import sample_columns, samples
 from ecdctr.exceptions import ConfigError, InputError, NotReadyError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
-from ecdctr.hooks import NO_HOOKS, DayEvent, Hooks, QualityEvent, QuarantineEvent, TableEvent
+from ecdctr.hooks import NO_HOOKS, DayEvent, HookError, Hooks, QualityEvent, QuarantineEvent, TableEvent
 from ecdctr.lake.leases import exclusive
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
@@ -257,8 +257,13 @@ class _Preparation:
         for outcome in outcomes:
             if outcome.outcome not in ("ok", "no_history"):
                 logger.warning("%s", outcome)
-        quality.refuse(found, outcomes)
-        self.hooks.fire(QualityEvent, outcomes=tuple(dataclasses.asdict(outcome) for outcome in outcomes))
+        try:
+            quality.refuse(found, outcomes)
+            self.hooks.fire(QualityEvent, outcomes=tuple(dataclasses.asdict(outcome) for outcome in outcomes))
+        except (InputError, HookError):
+            # The history shows what was refused; a scheduler that tries again and again adds nothing.
+            quality.write_outcomes(self.lake, quality.unsaid(self.lake, outcomes))
+            raise
         return outcomes
 
     def _number_and_note(self, plan: Plan, found: dict[str, ingest.Ingest]) -> None:
@@ -285,7 +290,9 @@ class _Preparation:
 
     def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date) -> None:
         name = f"{found.domain}_impressions"
-        self.lake.create(name, ingest.extra_columns(self.config.dataset), {MADE_WITH: self.digest()})
+        dataset, domain = self.config.dataset, found.domain
+        properties = {MADE_WITH: self.digest()} | contract.constraints(dataset, domain)
+        self.lake.create(name, ingest.extra_columns(dataset, domain), properties)
         key = ingest.SOURCE_KEYS[found.domain]
         log = getattr(self.config.dataset, key)
         columns = self.config.dataset.columns_of(log)
@@ -341,9 +348,16 @@ class _Preparation:
         window = self.config.dataset.late_window * _DAY
         last = self.notes.get(LAST)
         counted = since if last is None or last.closed is None else last.closed
+        before = self.lake.version("vocabulary")
         self.summary.tokens = vocabulary.grow(
             self.lake, self.config, self.features, counted, until - window, (APPLICATION, self.number), self.note
         )
+        version = self.lake.version("vocabulary")
+        if self.summary.tokens and version is not None and version != before:
+            inputs = tuple(f"{domain}_impressions" for domain in DOMAINS)
+            self.hooks.fire(
+                TableEvent, job="prepare", table="vocabulary", version=version, rows=self.summary.tokens, inputs=inputs
+            )
 
     def _write_samples(self, domain: str, since: dt.date, until: dt.date) -> None:
         name = f"{domain}_samples"

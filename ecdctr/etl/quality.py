@@ -165,15 +165,19 @@ def examine(
         new: Those of them that no table has yet.
     """
     earlier: dict[Key, dict[dt.date, float]] = {}
-    for row in read_outcomes(lake):
-        earlier.setdefault((row.domain, row.check, row.subject), {})[row.event_date] = row.value
+    known = newest(read_outcomes(lake))
+    refused = {(row.domain, row.event_date) for row in known if row.outcome == "fail"}
+    for row in known:
+        # What was refused never became a day that others are compared with.
+        if (row.domain, row.event_date) not in refused:
+            earlier.setdefault((row.domain, row.check, row.subject), {})[row.event_date] = row.value
     outcomes = []
     for domain in DOMAINS:
         log = found[domain]
         measured = figures(log)
         of_log = [day for day in new if day in log.days]
-        known = lake.exists("vocabulary") and lake.snapshot("vocabulary").rows
-        if of_log and known and config.quality.new_ids.policy != "off":
+        has_ids = lake.exists("vocabulary") and lake.snapshot("vocabulary").rows
+        if of_log and has_ids and config.quality.new_ids.policy != "off":
             measured[of_log[0]] |= new_id_shares(lake, config, log, of_log[0])
         # A day without any row is the plainest drop of volume.
         for day in days:
@@ -200,7 +204,7 @@ def refuse(found: Mapping[str, Ingest], outcomes: Iterable[Outcome]) -> None:
     shown = f"; rows of that day: {', '.join(keys)}" if keys else ""
     raise InputError(
         f"dataset.{SOURCE_KEYS[first.domain]}: " + "; ".join(map(str, failed[:KEYS_SHOWN])) + shown,
-        hint=f"mend the log, or change quality.{first.check}; nothing was written",
+        hint=f"mend the log, or change quality.{first.check}; no row was written, data_quality has the figures",
     )
 
 
@@ -213,12 +217,24 @@ def read_outcomes(lake: Lake) -> list[Outcome]:
     return [Outcome(**{k: v for k, v in row.items() if k != "checked_at"}) for row in sorted(rows, key=_when)]
 
 
+def newest(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The last outcome of each check of each day, by day: a day that was looked at anew has been checked anew."""
+    found = {(one.event_date, one.domain, one.check, one.subject): one for one in outcomes}
+    return [found[key] for key in sorted(found)]
+
+
+def unsaid(lake: Lake, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Those that the table does not have as its newest word already."""
+    said = set(newest(read_outcomes(lake)))
+    return [outcome for outcome in outcomes if outcome not in said]
+
+
 def _when(row: dict[str, Any]) -> Any:
     return row["checked_at"]
 
 
-def write_outcomes(lake: Lake, outcomes: Sequence[Outcome], txn: tuple[str, int]) -> None:
-    """Add outcomes to the table's history."""
+def write_outcomes(lake: Lake, outcomes: Sequence[Outcome], txn: tuple[str, int] | None = None) -> None:
+    """Add outcomes to the table's history; those of a preparation that writes rows go by its transaction."""
     lake.create(TABLE)
     now = dt.datetime.now(dt.UTC)
     rows = [dataclasses.asdict(outcome) | {"checked_at": now} for outcome in outcomes]

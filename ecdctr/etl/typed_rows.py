@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ecdctr.config.dataset import Columns, DatasetConfig
-from ecdctr.etl import clock
+from ecdctr.etl import clock, contract
 from ecdctr.etl.source import FILE, column, id_text
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
@@ -18,8 +18,8 @@ FIXED = {spec.name for spec in TABLES["natural_impressions"].columns}
 """Columns that all impressions have."""
 
 
-def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: str) -> DataFrame:
-    """The log in the types of impressions, with the first check that each row fails."""
+def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, domain: str, where: str) -> DataFrame:
+    """One domain's log in the types of impressions, with the first check that each row fails."""
     offset = clock.offset_micros(dataset.day_boundary)
     checks: list[tuple[str, Any]] = []
     micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")
@@ -47,7 +47,7 @@ def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: 
         if kind == "double" and isinstance(log.schema[name].dataType, T.StringType):
             unread.append((f"{name} is no number", (F.trim(column(name)) != "") & out[name].isNull()))
     flags = [condition.alias(f"_unread_{place}") for place, (_, condition) in enumerate(unread)]
-    keys = F.concat_ws(", ", *(_shown(name) for name in columns.identity()))
+    keys = F.concat_ws(", ", *(_shown(name, columns.user) for name in columns.identity()))
     typed = log.select(
         *(value.alias(name) for name, value in out.items()),
         *flags,
@@ -56,6 +56,7 @@ def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: 
         FILE,
     )
     checks += [(reason, F.col(f"_unread_{place}")) for place, (reason, _) in enumerate(unread)]
+    checks += contract.checks(dataset, domain)
     reason = F.coalesce(*(F.when(condition, F.lit(text)) for text, condition in checks))
     extra = [name for name in out if name not in ("event_id", "user_id", "item_id", "_micros", "label")]
     return typed.select(
@@ -73,8 +74,12 @@ def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, where: 
     )
 
 
-def _shown(name: str) -> Any:
-    return F.concat(F.lit(f"{name}="), F.coalesce(column(name).cast("string"), F.lit("null")))
+def _shown(name: str, user: str) -> Any:
+    value = column(name).cast("string")
+    if name == user:
+        # A message goes to logs and mails, where users have no business to be.
+        value = F.concat(F.lit("sha256:"), F.substring(F.sha2(value, 256), 1, 12))
+    return F.concat(F.lit(f"{name}="), F.coalesce(value, F.lit("null")))
 
 
 def _number(log: DataFrame, name: str, where: str) -> Any:

@@ -146,18 +146,8 @@ def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn:
         note: Kept with the commit.
     """
     vocabularies = open_vocabularies(config)
-    places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
-    old = lake.read(TABLE).withColumn("v", places[F.col("field")])
-    limits = {place: v.rules.expire_after for place, v in enumerate(vocabularies) if v.rules.expire_after is not None}
-    kept = old
-    if limits:
-        start = until - dt.timedelta(days=max(limits.values()))
-        seen = _tokens(lake, vocabularies, start, until).groupBy("v", "token").agg(F.max("event_date").alias("seen"))
-        first = F.coalesce(
-            *(F.when(F.col("v") == place, F.lit(until - dt.timedelta(days=days))) for place, days in limits.items())
-        )
-        kept = old.join(seen, ["v", "token"], "left").where(first.isNull() | (F.col("seen") >= first))
-        kept = kept.withColumn("last_seen", F.greatest("last_seen", "seen")).drop("seen")
+    kept = _with_expiry(lake, vocabularies, lake.read(TABLE), until).where(~F.col("expired"))
+    kept = kept.withColumn("last_seen", F.greatest("last_seen", "seen")).drop("seen", "expired")
     placed = _placed(kept.drop("field", "id"), vocabularies).persist()
     try:
         blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
@@ -170,6 +160,29 @@ def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn:
         return before - sum(int(row["n"]) for row in blocks)
     finally:
         placed.unpersist()
+
+
+def expired_ids(lake: Lake, config: Config, date: dt.date) -> DataFrame:
+    """Tokens that have their own id on `date` and were not seen in the `expire_after` days before: field, id."""
+    known = lake.read(TABLE).where(F.col("admitted") < F.lit(date))
+    return _with_expiry(lake, open_vocabularies(config), known, date).where("expired").select("field", "id")
+
+
+def _with_expiry(lake: Lake, vocabularies: list[_Open], known: DataFrame, until: dt.date) -> DataFrame:
+    """Rows of the vocabulary with `v`, the last day `seen` within the longest limit before `until`, and `expired`."""
+    places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
+    rows = known.withColumn("v", places[F.col("field")])
+    limits = {place: v.rules.expire_after for place, v in enumerate(vocabularies) if v.rules.expire_after is not None}
+    if not limits:
+        return rows.withColumns({"seen": F.lit(None).cast("date"), "expired": F.lit(False)})
+    start = until - dt.timedelta(days=max(limits.values()))
+    seen = _tokens(lake, vocabularies, start, until).where(F.col("v").isin(list(limits)))
+    seen = seen.groupBy("v", "token").agg(F.max("event_date").alias("seen"))
+    first = F.coalesce(
+        *(F.when(F.col("v") == place, F.lit(until - dt.timedelta(days=days))) for place, days in limits.items())
+    )
+    gone = first.isNotNull() & (F.col("seen").isNull() | (F.col("seen") < first))
+    return rows.join(seen, ["v", "token"], "left").withColumn("expired", gone)
 
 
 def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until: dt.date) -> DataFrame:

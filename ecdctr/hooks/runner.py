@@ -1,5 +1,6 @@
 """Find the configured hooks, and call them so that none of them can do harm unasked."""
 
+import copy
 import difflib
 import logging
 import uuid
@@ -83,8 +84,9 @@ class Hooks:
         event, method = kind(**self.common, **facts), METHODS[kind]
         for name, hook, fails in self._hooks:
             try:
-                getattr(hook, method)(event)
-            except Exception as error:
+                # What one hook does to its event is seen neither by the next one nor by the job.
+                getattr(hook, method)(copy.deepcopy(event))
+            except (Exception, SystemExit) as error:
                 told = f"hook {name!r} failed at {method}: {type(error).__name__}: {error}"
                 if fails and kind is not FailureEvent:
                     raise HookError(told, hint="on_error: report in its configuration lets the job go on") from error

@@ -106,7 +106,7 @@ _TABLES = (
     ),
     TableSpec(
         name="data_quality",
-        comment="figures of each prepared day, and how they compare with the days before",
+        comment="figures of each day to prepare, refused ones too, and how they compare with the days before",
         columns=(
             Column("domain", "string", "natural or ad"),
             Column("event_date", "date", "the day"),

@@ -1,6 +1,6 @@
 """What every model is: tables of embeddings, a network, and `forward(batch) -> logits`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class CTRModel(nn.Module):
 
     mlp: nn.Module
     """Ends with the layer that gives the logit."""
+    first_order = False
+    """Whether the last number of a row is a weight of its own, and no part of its vector."""
 
     def __init__(self, features: FeatureSet, rows: Mapping[str, int], embedding_dim: int, seed: int) -> None:
         super().__init__()
@@ -34,10 +36,18 @@ class CTRModel(nn.Module):
 
     def embed(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Vectors of all id fields `(B, F, D)` and of each sequence `(B, T, D)`, in one look-up."""
+        (fields,), sequences = self.embed_columns(batch, [self.tables.dim])
+        return fields, {name: vectors for name, (vectors,) in sequences.items()}
+
+    def embed_columns(
+        self, batch: Batch, widths: Sequence[int]
+    ) -> tuple[tuple[Tensor, ...], dict[str, tuple[Tensor, ...]]]:
+        """`embed`, in blocks of so many columns, which sum to D, each a tensor of its own."""
         features, tables = self.features, self.tables
         fields = tables.places(batch.ids, *(features.vocabulary_of[name] for name in features.id_fields))
         histories = [tables.places(ids, features.vocabulary_of[name]) for name, ids in batch.sequences.items()]
-        vectors = tables.lookup([fields, *histories], training=self.training and torch.is_grad_enabled())
+        training = self.training and torch.is_grad_enabled()
+        vectors = tables.lookup_columns([fields, *histories], widths, training=training)
         return vectors[0], dict(zip(batch.sequences, vectors[1:], strict=True))
 
     def twin_tables(self) -> list[EmbeddingTables]:

@@ -1,5 +1,6 @@
 """What every full model reads: id fields, numbers, lists, attended click histories, historical embeddings."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -20,6 +21,11 @@ ENTITIES = ("user", "item")
 
 Inputs = tuple[Tensor, Tensor]
 """Field vectors `(B, F', D)` and first-order weights `(B, F)`, as `FullModel.inputs` gives them."""
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """One after the other: most lists have no attributes, and one part is its own sum."""
+    return functools.reduce(torch.add, parts)
 
 
 def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -71,7 +77,7 @@ class FullModel(CTRModel):
         first_order: bool = False,
     ) -> None:
         super().__init__(features, rows, embedding_dim + first_order, seed)
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.first_order = embedding_dim, first_order
         self.attentions = nn.ModuleDict()
         if attention_hidden_units is not None:
             for name in features.list_fields:
@@ -137,18 +143,14 @@ class FullModel(CTRModel):
             Field vectors `(B, F', D)`, and first-order weights of the id fields `(B, F)`; those have no column
             without `first_order`.
         """
-        ids, looked_up = self.embed(batch)
-        vectors, weights = self._parts(ids)
-        lists = {name: self._parts(values)[0] for name, values in looked_up.items()}
+        widths = [self.embedding_dim, self.tables.dim - self.embedding_dim]
+        (vectors, weights), looked_up = self.embed_columns(batch, widths)
+        lists = {name: own for name, (own, _) in looked_up.items()}
         interests = [self._one_vector(name, lists, vectors, batch) for name in self.features.list_fields]
         extra = [*interests, *(self.historical(entity, *self._snapshots(batch, entity)) for entity in self.pooling)]
         fields = torch.cat([vectors, torch.stack(extra, 1)], 1) if extra else vectors
         made = fields, weights.flatten(1)
         return made if self.reroute is None else self.reroute(made)
-
-    def _parts(self, looked_up: Tensor) -> tuple[Tensor, Tensor]:
-        vectors, weights = looked_up.split([self.embedding_dim, self.tables.dim - self.embedding_dim], -1)
-        return vectors, weights
 
     def _one_vector(self, name: str, lists: Mapping[str, Tensor], vectors: Tensor, batch: Batch) -> Tensor:
         """The vector `(B, D)` that stands for a list: attended by the impression's own item and attributes, or the mean.
@@ -157,10 +159,10 @@ class FullModel(CTRModel):
         """
         columns = [name, *self.features.attributes(name)]
         there = batch.sequences[name] != PADDING
-        past = torch.stack([lists[column] for column in columns]).sum(0)
+        past = _sum([lists[column] for column in columns])
         if name not in self.attentions:
             return mean_of_clicks(past, there)
-        target = vectors[:, [self.features.id_fields.index(field) for field in self._compared(name)]].sum(1)
+        target = _sum([vectors[:, self.features.id_fields.index(field)] for field in self._compared(name)])
         interest: Tensor = self.attentions[name](target, past, there)
         return interest
 

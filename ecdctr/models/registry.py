@@ -6,6 +6,7 @@ from typing import Any
 
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
+from ecdctr.features.feature_set import SOURCE
 from ecdctr.models.autoint import AutoInt
 from ecdctr.models.base import CTRModel
 from ecdctr.models.dcnv2 import DCNv2
@@ -43,16 +44,26 @@ def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed:
         features: The sample's contract.
         rows: Known rows of each vocabulary.
         seed: Of all initial values.
-        options: As the model's class takes them; None is left to the class.
+        options: As the model's class takes them; None is left to the class. Every class has `embedding_dims`: how many
+            numbers the rows of some vocabularies learn, see `EmbeddingTables.narrow`.
 
     Raises:
-        ConfigError: No such model, or an option that it does not have.
+        ConfigError: No such model, an option that it does not have, or a vocabulary that there is not.
     """
     if backbone not in MODELS:
         raise ConfigError(f"no model {backbone!r}", hint=f"choose one of {', '.join(MODELS)}")
     given = {name: value for name, value in options.items() if value is not None}
+    narrow: dict[str, int] = given.pop("embedding_dims", {})
     unknown = sorted(set(given) - set(inspect.signature(MODELS[backbone]).parameters))
     if unknown:
         raise ConfigError(f"model {backbone!r} has no option {', '.join(unknown)}", hint="see docs/models.md")
     with seeded(seed):
-        return MODELS[backbone](features=features, rows=rows, seed=seed, **given)
+        model = MODELS[backbone](features=features, rows=rows, seed=seed, **given)
+    names = {name.removeprefix(SOURCE): name for name in model.tables.rows}
+    if not narrow.keys() <= names.keys():
+        raise ConfigError(
+            f"embedding_dims names {', '.join(sorted(narrow.keys() - names.keys()))}, which the model has no vocabulary of",
+            hint=f"its vocabularies are {', '.join(names)}",
+        )
+    model.tables.narrow({names[name]: dim for name, dim in narrow.items()}, first_order=model.first_order)
+    return model

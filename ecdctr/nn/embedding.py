@@ -1,6 +1,7 @@
 """All embedding tables of a model as one fused matrix, of which a step touches only the rows of its batch."""
 
 import copy
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,11 @@ class EmbeddingTables:
 
     Raises:
         TrainingError: A vocabulary with fewer rows than padding, missing and its buckets take.
+
+    Attributes:
+        device: Where the rows are.
+        dims: Of vocabularies whose rows learn only some numbers: from the first of those left out to the end of them.
+        seconds: Spent in look-ups so far, from ids to vectors; waits for ranks that hold sharded rows included.
     """
 
     def __init__(self, rows: Mapping[str, int], oov_buckets: Mapping[str, int], dim: int, seed: int) -> None:
@@ -47,6 +53,9 @@ class EmbeddingTables:
             )
         self.dim = dim
         self.seed = seed
+        self.seconds = 0.0
+        self.dims: dict[str, tuple[int, int]] = {}
+        self.device = torch.device("cpu")
         self._weight: Tensor | None = None
         self._columns: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._touched: tuple[Tensor, Tensor] | None = None
@@ -55,8 +64,21 @@ class EmbeddingTables:
     def _set_layout(self, layout: RowLayout) -> None:
         self.layout = layout
         self.offsets = layout.offsets
-        self._padding = torch.tensor([layout.offsets[name] for name in layout.names]) + PADDING
+        self._padding = torch.tensor([layout.offsets[name] for name in layout.names], device=self.device) + PADDING
         self._columns.clear()
+
+    def to(self, device: torch.device) -> None:
+        """Keep the rows on another device.
+
+        Raises:
+            TrainingError: The tables are in use already.
+        """
+        if self._weight is not None:
+            raise TrainingError(
+                "tables that are in use cannot be moved to another device", hint="move them right after building"
+            )
+        self.device = device
+        self._set_layout(self.layout)
 
     def shard(self, sharded: Collection[str], ranks: Ranks) -> None:
         """Leave each row of some vocabularies to one rank; all ranks say so, before they use the tables.
@@ -73,6 +95,20 @@ class EmbeddingTables:
                 "tables that are in use cannot be dealt to ranks", hint="shard them right after building"
             )
         self._set_layout(RowLayout(self.rows, sharded, ranks))
+
+    def narrow(self, dims: Mapping[str, int], *, first_order: bool = False) -> None:
+        """Let rows of some vocabularies learn only their first numbers: the others begin at zero and stay there.
+
+        Args:
+            dims: How many numbers, by vocabulary.
+            first_order: Whether the last number of a row is learned all the same.
+
+        Raises:
+            TrainingError: The tables are in use already.
+        """
+        if self._weight is not None:
+            raise TrainingError("tables that are in use cannot be narrowed", hint="narrow them right after building")
+        self.dims = {name: (dim, self.dim - first_order) for name, dim in dims.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EmbeddingTables":
         # Ranks are the process's own: a copy exchanges rows with the same ones.
@@ -95,7 +131,7 @@ class EmbeddingTables:
                 self._initialise(name)
         return self._weight
 
-    def new_rows(self, *shape: int, make: Callable[[tuple[int, ...]], Tensor] = torch.zeros) -> Tensor:
+    def new_rows(self, *shape: int, make: Callable[..., Tensor] = torch.zeros) -> Tensor:
         """Something, by default zeros, for every row that this rank holds: `(local rows, *shape)`.
 
         Raises:
@@ -103,7 +139,7 @@ class EmbeddingTables:
         """
         wanted = (self.layout.local_rows, *shape)
         try:
-            return make(wanted)
+            return make(wanted, device=self.device)
         except RuntimeError as error:
             raise TrainingError(
                 f"no memory for {4 * int(np.prod(wanted)):,} bytes, {wanted[0]:,} rows of embedding tables on this rank",
@@ -124,6 +160,8 @@ class EmbeddingTables:
                 table[start : start + INIT_BLOCK] = self._drawn(name, block)
         if self.layout.own(name)[0] == 0:
             table[PADDING] = 0.0
+        if name in self.dims:
+            table[:, slice(*self.dims[name])] = 0.0
 
     def _drawn(self, name: str, block: int) -> Tensor:
         """Initial values of one block of rows."""
@@ -181,15 +219,18 @@ class EmbeddingTables:
             ids: `(…, F)` with one vocabulary per column, or any shape with one vocabulary for all.
             vocabularies: Their names.
         """
+        since = time.perf_counter()
         if vocabularies not in self._columns:
             named = ((self.rows[name], self.oov_buckets[name], self.offsets[name]) for name in vocabularies)
-            self._columns[vocabularies] = torch.tensor(list(named)).unbind(1)
+            self._columns[vocabularies] = torch.tensor(list(named), device=self.device).unbind(1)
         rows, buckets, offsets = self._columns[vocabularies]
         late = ids >= rows
         if late.any():
             # Equal to encoding.bucket_id: the first token's id is FIRST_BUCKET + buckets, of the same class.
             ids = torch.where(late, FIRST_BUCKET + (ids - FIRST_BUCKET) % buckets, ids)
-        return ids + offsets
+        places = ids + offsets
+        self.seconds += time.perf_counter() - since
+        return places
 
     def lookup(self, places: Sequence[Tensor], *, training: bool) -> list[Tensor]:
         """Vectors of fused places; with sharded vocabularies all ranks look up together.
@@ -201,19 +242,35 @@ class EmbeddingTables:
         Returns:
             For each, its vectors with a last dimension D.
         """
+        return [vectors for (vectors,) in self.lookup_columns(places, [self.dim], training=training)]
+
+    def lookup_columns(
+        self, places: Sequence[Tensor], widths: Sequence[int], *, training: bool
+    ) -> list[tuple[Tensor, ...]]:
+        """`lookup`, whose vectors come in blocks of so many columns, which sum to D, each a tensor of its own."""
+        since = time.perf_counter()
+        counts = [part.numel() for part in places]
         flat = torch.cat([part.reshape(-1) for part in places])
         if training:
             groups = distinct(flat)
             leaf = self.layout.fetch(self.weight, groups.rows).requires_grad_()
             self._touched = (groups.rows, leaf)
-            vectors = groups.expand(leaf)
-        elif self.layout.sharded:
-            groups = distinct(flat)
-            vectors = take_rows(self.layout.fetch(self.weight, groups.rows), groups.inverse)
+            blocks = groups.expand(leaf, counts, widths)
         else:
-            vectors = take_rows(self.weight, flat)
-        split = vectors.split([part.numel() for part in places])
-        return [part.view(*place.shape, self.dim) for part, place in zip(split, places, strict=True)]
+            vectors = self._look(flat)
+            blocks = [part.split(list(widths), -1) for part in vectors.split(counts)]
+        self.seconds += time.perf_counter() - since
+        return [
+            tuple(block.view(*place.shape, block.shape[-1]) for block in part)
+            for part, place in zip(blocks, places, strict=True)
+        ]
+
+    def _look(self, places: Tensor) -> Tensor:
+        """Vectors `(N, D)` without a gradient."""
+        if self.layout.sharded:
+            groups = distinct(places)
+            return take_rows(self.layout.fetch(self.weight, groups.rows), groups.inverse)
+        return take_rows(self.weight, places)
 
     def touched_gradients(self) -> tuple[Tensor, Tensor]:
         """Fused rows of the last training look-up, `(U,)` ascending, and their gradients `(U, D)`.
@@ -229,11 +286,16 @@ class EmbeddingTables:
             )
         places, leaf = self._touched
         gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        for name, left_out in self.dims.items():
+            first = self.offsets[name]
+            # Fused places of a vocabulary lie together, and those touched are in order.
+            own = slice(*torch.searchsorted(places, places.new_tensor([first, first + self.rows[name]])).tolist())
+            gradient[own, slice(*left_out)] = 0.0
         at = torch.searchsorted(places, self._padding).clamp_(max=max(len(places) - 1, 0))
         at = at[places[at] == self._padding] if len(places) else at[:0]
         if not len(at):
             return places, gradient
-        learns = torch.ones(len(places), dtype=torch.bool)
+        learns = torch.ones(len(places), dtype=torch.bool, device=places.device)
         learns[at] = False
         keep = learns.nonzero().squeeze(1)
         return places.index_select(0, keep), gradient.index_select(0, keep)

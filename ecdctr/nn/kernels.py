@@ -1,10 +1,12 @@
 """Compiled passes over table rows (`rows.cpp`), built when the package is installed; None where it was not built.
 
-Without them the same results come from torch, slower. Ranks must all have them or all lack them: `fingerprint` tells.
+Without them the same results come from torch, slower. Ranks must all have them or all lack them: `builds` tells.
 """
 
 import ctypes
 import hashlib
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -13,16 +15,29 @@ from torch import Tensor
 _WHOLE, _FRACTION, _MEMORY = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 
+def library(name: str) -> ctypes.CDLL | None:
+    """A library beside this file, by the name of its extension module; None where it was not built."""
+    built = sorted(Path(__file__).parent.glob(f"{name}*.so"))
+    try:
+        return ctypes.CDLL(str(built[-1])) if built else None
+    except OSError:
+        return None
+
+
+def builds() -> str:
+    """Names the builds of all libraries of this folder: two that are equal compute the same bits."""
+    found = sorted(Path(__file__).parent.glob("_*.so"))
+    return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in found)
+
+
 class RowKernels:
     """Typed calls into the library; all tensors are on the CPU and contiguous.
 
     Args:
-        library: Path of the shared library.
+        found: The library.
     """
 
-    def __init__(self, library: Path) -> None:
-        self.fingerprint = hashlib.sha256(library.read_bytes()).hexdigest()
-        found = ctypes.CDLL(str(library))
+    def __init__(self, found: ctypes.CDLL) -> None:
         self._group, self._gather, self._merge, self._adagrad = (
             found.group_places, found.gather_rows, found.merge_rows, found.rowwise_adagrad,
         )  # fmt: skip
@@ -33,9 +48,9 @@ class RowKernels:
         self._merge_runs.restype = _WHOLE
         self._group.argtypes = [_MEMORY, _WHOLE, *[_MEMORY] * 5]
         self._group.restype = _WHOLE
-        self._gather.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY]
+        self._gather.argtypes = [_MEMORY, *[_WHOLE] * 4, _MEMORY, _WHOLE, _MEMORY]
         self._gather.restype = _WHOLE
-        self._merge.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY, _WHOLE, _MEMORY]
+        self._merge.argtypes = [*[_MEMORY] * 3, _WHOLE, _WHOLE, _MEMORY, _WHOLE, _MEMORY, _WHOLE, _MEMORY, _WHOLE]
         self._adagrad.argtypes = [_MEMORY, _MEMORY, _WHOLE, _MEMORY, _MEMORY, _WHOLE, *[_FRACTION] * 3]
         self._merge.restype = self._adagrad.restype = None
 
@@ -48,27 +63,40 @@ class RowKernels:
         found = self._group(places.data_ptr(), count, *(array.data_ptr() for array in arrays))
         return rows[:found], inverse, order, starts[:found]
 
-    def gather(self, table: Tensor, places: Tensor) -> Tensor:
-        """`table[places]`, `(N, D)`.
+    def gather(self, table: Tensor, places: Tensor, first: int = 0, width: int | None = None) -> Tensor:
+        """`table[places]`, `(N, D)`, or the `width` columns of it from `first` on.
 
         Raises:
             IndexError: A place that is no row of the table.
         """
         (rows, dim), count = table.shape, len(places)
-        out = torch.empty(count, dim)
-        done = self._gather(table.data_ptr(), rows, dim, places.data_ptr(), count, out.data_ptr())
+        width = dim if width is None else width
+        out = torch.empty(count, width)
+        done = self._gather(table.data_ptr(), rows, dim, first, width, places.data_ptr(), count, out.data_ptr())
         if done < count:
             raise IndexError(f"row {int(places[done])} of a table with {rows} rows")
         return out
 
-    def merge(self, values: Tensor, order: Tensor, starts: Tensor) -> Tensor:
-        """Sums `(U, D)` of the groups of `values` `(N, D)`, whose rows may lie apart."""
-        out = torch.empty(len(starts), values.shape[1])
+    def merge(
+        self, values: Sequence[Tensor | None], counts: Sequence[int], order: Tensor, starts: Tensor, out: Tensor
+    ) -> None:
+        """Sums by group of rows that stand in several matrices.
+
+        Args:
+            values: Matrices `(count, W)`, whose own numbers lie side by side; None: zeros.
+            counts: Rows of each.
+            order: See `Distinct`; counts the rows of all matrices, one after the other.
+            starts: See `Distinct`.
+            out: Gets the sums, `(U, W)`; its own numbers lie side by side.
+        """
+        parts = len(values)
+        pointers = (ctypes.c_void_p * parts)(*(None if part is None else part.data_ptr() for part in values))
+        strides = (ctypes.c_int64 * parts)(*(0 if part is None else part.stride(0) for part in values))
+        bounds = (ctypes.c_int64 * (parts + 1))(*accumulate(counts, initial=0))
         self._merge(
-            values.data_ptr(), values.shape[1], values.stride(0), order.data_ptr(), len(order), starts.data_ptr(),
-            len(starts), out.data_ptr(),
+            pointers, strides, bounds, parts, out.shape[1], order.data_ptr(), len(order), starts.data_ptr(), len(starts),
+            out.data_ptr(), out.stride(0),
         )  # fmt: skip
-        return out
 
     def pack(self, places: Tensor, values: Tensor, width: int) -> Tensor:
         """Rows `(U, D)`, whose own numbers lie side by side, and their numbers as one int32 matrix `(U, width)`."""
@@ -96,12 +124,5 @@ class RowKernels:
         )  # fmt: skip
 
 
-def _load() -> RowKernels | None:
-    built = sorted(Path(__file__).parent.glob("_rows*.so"))
-    try:
-        return RowKernels(built[-1]) if built else None
-    except OSError:
-        return None
-
-
-ROWS = _load()
+_FOUND = library("_rows")
+ROWS = None if _FOUND is None else RowKernels(_FOUND)

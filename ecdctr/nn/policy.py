@@ -136,7 +136,7 @@ class LearnedPolicy(Policy):
         if step == EVALUATION:
             taken = logits.argmax(-1).to(logits.dtype)
         else:
-            noise = gumbel(keys, logits.shape[1] * 2, seed=self.seed, step=step).view_as(logits)
+            noise = gumbel(keys, logits.shape[1] * 2, seed=self.seed, step=step).to(logits.device).view_as(logits)
             taken = straight_through(logits, noise, self.temperature(step))[..., 1]
         return Choice(taken, logits.softmax(-1)[..., 1])
 
@@ -157,7 +157,7 @@ class RandomPolicy(Policy):
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""
         heads = uniform(keys, self.decisions, seed=self.seed, step=step) < self.share
-        taken = torch.from_numpy(heads).to(seen.dtype)
+        taken = torch.from_numpy(heads).to(seen.device, seen.dtype)
         return Choice(taken, torch.full_like(taken, self.share))
 
 

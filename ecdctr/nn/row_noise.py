@@ -23,13 +23,13 @@ def row_keys(columns: Sequence[Tensor]) -> Keys:
     """One 64-bit key `(B,)` for each row from what stands in it; equal rows have equal keys.
 
     Args:
-        columns: `(B,)` or `(B, C)` of int64 or float32, on the CPU; at least one.
+        columns: `(B,)` or `(B, C)` of int64 or float32; at least one.
     """
     keys: Keys = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         # The bits of a float, not its value: a key needs no arithmetic.
         bits = column.contiguous().view(torch.int32) if column.dtype == torch.float32 else column
-        for values in (bits if bits.dim() > 1 else bits.unsqueeze(1)).numpy().astype(np.int64).T:
+        for values in (bits if bits.dim() > 1 else bits.unsqueeze(1)).cpu().numpy().astype(np.int64).T:
             keys = _mix((keys + _GOLDEN) ^ values.view(np.uint64))
     return keys
 

@@ -73,27 +73,37 @@ int64_t group_places(const int64_t* places, int64_t n, int64_t* rows, int64_t* i
   return found;
 }
 
-// out[i] = table[places[i]] for a table of `rows` rows. Returns n, or the first i whose place is not in the table.
-int64_t gather_rows(const float* table, int64_t rows, int64_t dim, const int64_t* places, int64_t n, float* out) {
+// out[i] = `width` numbers of table[places[i]] from `first` on, for a table of `rows` rows. Returns n, or the first i whose
+// place is not in the table.
+int64_t gather_rows(const float* table, int64_t rows, int64_t dim, int64_t first, int64_t width, const int64_t* places,
+                    int64_t n, float* out) {
   for (int64_t at = 0; at < n; ++at) {
     if (static_cast<uint64_t>(places[at]) >= static_cast<uint64_t>(rows)) return at;
-    if (at + kAhead < n) prefetch(table + places[at + kAhead] * dim, dim);
-    std::memcpy(out + at * dim, table + places[at] * dim, dim * sizeof(float));
+    if (at + kAhead < n) prefetch(table + places[at + kAhead] * dim + first, width);
+    std::memcpy(out + at * width, table + places[at] * dim + first, width * sizeof(float));
   }
   return n;
 }
 
-// out[u] = sum of values[order[i]] over starts[u] <= i < starts[u + 1], in that order; rows of `values` lie `stride` apart.
-void merge_rows(const float* values, int64_t dim, int64_t stride, const int64_t* order, int64_t n, const int64_t* starts,
-                int64_t found, float* out) {
+// out[u] = sum of value order[i] over starts[u] <= i < starts[u + 1], in that order. Values are rows of `width` numbers in `parts`
+// matrices, part p with the rows from bounds[p] up to bounds[p + 1], `strides[p]` apart; a part that is null is zero. Rows of
+// `out` lie `dim` apart.
+void merge_rows(const float* const* values, const int64_t* strides, const int64_t* bounds, int64_t parts, int64_t width,
+                const int64_t* order, int64_t n, const int64_t* starts, int64_t found, float* out, int64_t dim) {
+  const auto value_at = [=](int64_t at) -> const float* {
+    int64_t part = 0;
+    while (part + 1 < parts && at >= bounds[part + 1]) ++part;
+    return values[part] ? values[part] + (at - bounds[part]) * strides[part] : nullptr;
+  };
   for (int64_t row = 0; row < found; ++row) {
     const int64_t stop = row + 1 < found ? starts[row + 1] : n;
     float* sum = out + row * dim;
-    std::memcpy(sum, values + order[starts[row]] * stride, dim * sizeof(float));
-    for (int64_t at = starts[row] + 1; at < stop; ++at) {
-      if (at + kAhead < n) prefetch(values + order[at + kAhead] * stride, dim);
-      const float* value = values + order[at] * stride;
-      for (int64_t column = 0; column < dim; ++column) sum[column] += value[column];
+    for (int64_t column = 0; column < width; ++column) sum[column] = 0;
+    for (int64_t at = starts[row]; at < stop; ++at) {
+      if (at + kAhead < n)
+        if (const float* later = value_at(order[at + kAhead])) prefetch(later, width);
+      if (const float* value = value_at(order[at]))
+        for (int64_t column = 0; column < width; ++column) sum[column] += value[column];
     }
   }
 }

@@ -36,13 +36,13 @@ class SnapshotPooling(nn.Module):
     def forward(self, snapshots: Tensor, present: Tensor) -> Tensor:
         """Pool `(B, K, D)`, newest first, with `present` `(B, K)` to `(B, width)`."""
         if self.training and self.dropout:
-            present = present & (torch.rand(len(present), 1) >= self.dropout)
+            present = present & (torch.rand(len(present), 1, device=present.device) >= self.dropout)
         if self.mode == "concat":
             return torch.where(present.unsqueeze(-1), snapshots, self.unknown).flatten(1)
         if self.mode == "last":
             # The first place of the largest value is that of the newest snapshot present.
             newest = present.to(torch.int8).argmax(1)
-            pooled = snapshots[torch.arange(len(snapshots)), newest]
+            pooled = snapshots[torch.arange(len(snapshots), device=snapshots.device), newest]
         else:
             mixed = self._attend(snapshots, present) if self.mode == "attention" else snapshots
             weights = present.unsqueeze(-1).to(mixed.dtype)

@@ -130,7 +130,9 @@ class Arm:
     def options(self, config: Config) -> dict[str, Any]:
         """Options of the ad model, as `ecdctr.models.registry.build` takes them."""
         if self.joint is not None:
-            shared = config.model.model_dump(include={"embedding_dim", "attention_hidden_units", "dropout"})
+            shared = config.model.model_dump(
+                include={"embedding_dim", "embedding_dims", "attention_hidden_units", "dropout"}
+            )
             own: dict[str, Any] = getattr(config.joint, self.joint).model_dump()
             return shared | own | (_clicks_by_domain(config) if self.joint == "minet" else {})
         options = self.twin(config).options(config)

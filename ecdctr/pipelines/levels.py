@@ -15,12 +15,36 @@ from ecdctr.pipelines.clock import DAY, day_number
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.training.task import Files, FineTune, History, LevelTask, Snapshot, Start, Tower
+from ecdctr.training.task import ExpiredIds, Files, FineTune, History, LevelTask, Snapshot, Start, Tower
 
 logger = logging.getLogger(__name__)
 
 Window = tuple[dt.date, dt.date]
 BASE = "base"
+
+
+def trained_until(entry: LedgerEntry) -> dt.date:
+    """First day whose rows a version has not trained on; those up to its window's end it may have looked at to stop early."""
+    recorded = json.loads(entry.metrics_json).get("trained_until")
+    return dt.date.fromisoformat(recorded) if recorded else entry.window_until
+
+
+def _hold_back(window: Window, training: TrainingConfig) -> tuple[Window, Window | None]:
+    """Days to train on, and the last ones, which early stopping looks at.
+
+    Raises:
+        NotReadyError: Nothing would be left to train on.
+    """
+    days = training.early_stopping.days
+    if days == 0:
+        return window, None
+    cut = window[1] - days * DAY
+    if cut <= window[0]:
+        raise NotReadyError(
+            f"early stopping holds back {days} days, and the window [{window[0]}, {window[1]}) has no more",
+            hint="prepare more days, choose a later date, or lower early_stopping.days",
+        )
+    return (window[0], cut), (cut, window[1])
 
 
 class Levels:
@@ -45,7 +69,7 @@ class Levels:
         parents = []
         if level.continue_previous and earlier and earlier[-1].window_until > window[0]:
             start = self._start("continue", earlier[-1])
-            window = (earlier[-1].window_until, date)
+            window = (trained_until(earlier[-1]), date)
             parents = [earlier[-1].version]
         features = self.workspace.features
         features = features.only([features.user_field, features.item_field, *level.fields])
@@ -101,7 +125,7 @@ class Levels:
         if previous is not None and previous.window_until > window[0] and goes_on:
             start = self._start("continue", previous)
             parents = [*parents, previous.version]
-            window = (previous.window_until, date)
+            window = (trained_until(previous), date)
         history, snapshots = self._history(date, twin.history)
         if arm.frozen == "features" and cpm is not None:
             # CPM has seen no ad, so its newest vectors tell no row of this table its own label.
@@ -127,13 +151,14 @@ class Levels:
         previous = self._newest("actr", arm.name, date - DAY)
         if previous is not None and previous.window_until > ads[0]:
             start, parents = self._start("continue", previous), [previous.version]
-            ads = natural = (previous.window_until, date)
+            ads = natural = (trained_until(previous), date)
         window = (min(ads[0], natural[0]), date)
+        (ads, held), (natural, _) = (_hold_back(part, joint.training) for part in (ads, natural))
         train = [self._files("ad_samples", ads, joint.ad_weight), self._files("natural_samples", natural)]
         features = self.workspace.all_features if arm.joint == "minet" else self.workspace.features
         task = self._task(
             "actr", arm.name, date, window, features, arm.joint or "", arm.options(self.config),
-            joint.training, start, score=(date, date + DAY) if score else None, train=train,
+            joint.training, start, score=(date, date + DAY) if score else None, train=train, held=held,
             warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
         return self._train(task, date, window, parents)
@@ -227,10 +252,13 @@ class Levels:
         export_snapshot: bool = False,
         fine_tune: FineTune | None = None,
         train: list[Files] | None = None,
+        held: Window | None = None,
         tower: LedgerEntry | None = None,
         warmup_batches: int = 0,
     ) -> LevelTask:
         config, workspace = self.config, self.workspace
+        if train is None:
+            window, held = _hold_back(window, training)
         table = "ad_samples" if level == "actr" else "natural_samples"
         known = workspace.rows_until(date)
         rows = {name: known[name] for name in features.vocabularies}
@@ -241,8 +269,8 @@ class Levels:
             version="", level=level, arm=arm, features=json.loads(json.dumps(features.__dict__)),
             rows=rows, backbone=backbone, options=options,
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
-            train=train or [self._files(table, window)], tower=self._tower(tower), history=history, fine_tune=fine_tune,
-            warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
+            train=train or [self._files(table, window)], validation=[self._files(table, held)] if held else [], tower=self._tower(tower), history=history, fine_tune=fine_tune,
+            expired=self._expired(date, features), warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
             store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
         if draft.train[0].rows == 0 and start.kind != "continue":
@@ -258,6 +286,15 @@ class Levels:
                 "score_dir": str(workspace.root / "_staging" / version) if score else None,
             }
         )
+
+    def _expired(self, date: dt.date, features: FeatureSet) -> ExpiredIds | None:
+        """Ids of the level's vocabularies that no row may train any more; None where none can expire, or none has."""
+        names = [name for name in features.vocabularies if self.config.vocabulary(name).expire_after is not None]
+        found = self.workspace.expired(date) if names else None
+        counts = {name: found.counts[name] for name in names if name in found.counts} if found else {}
+        if found is None or not counts:
+            return None
+        return ExpiredIds(folder=str(found.folder), digest=found.digest, counts=counts)
 
     def _tower(self, entry: LedgerEntry | None) -> Tower | None:
         if entry is None:
@@ -282,6 +319,8 @@ class Levels:
     def _train(self, task: LevelTask, date: dt.date, window: Window, parents: list[str]) -> LedgerEntry:
         records = self.workspace.call("train_level", task.model_dump(mode="json"), f"{task.level} {task.arm} {date}")
         record = records[0] | {"peak_rss_bytes": max(item["peak_rss_bytes"] for item in records)}
+        held = task.training.early_stopping.days
+        record["trained_until"] = (window[1] - held * DAY).isoformat()
         record["window_days"] = day_number(window[1]) - day_number(window[0])
         logger.info(
             "%s %s %s: %s rows, %d steps, log loss %s, %.1f s",

@@ -4,12 +4,14 @@ import datetime as dt
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecdctr import __version__
-from ecdctr.hooks import PublishEvent
+from ecdctr.hooks import PublishEvent, TableEvent
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import day_number
 from ecdctr.pipelines.workspace import Workspace
@@ -91,15 +93,17 @@ class Publisher:
         lake = self.workspace.lake
         for trained in self.waiting:
             if trained.task.level == "tpm":
-                append_snapshot(lake, trained.task.folder, trained.entry.version, trained.entry.date)
+                with self._told("tpm_embeddings", [trained.entry]):
+                    append_snapshot(lake, trained.task.folder, trained.entry.version, trained.entry.date)
         scored = {t.entry.version: t for t in self.waiting if t.task.score_dir is not None}
         if scored:
-            append_predictions(
-                lake,
-                {version: Path(t.task.score_dir or "") for version, t in scored.items()},
-                {version: t.entry.arm for version, t in scored.items()},
-                self.workspace.config.seed,
-            )
+            with self._told("predictions", [t.entry for t in scored.values()]):
+                append_predictions(
+                    lake,
+                    {version: Path(t.task.score_dir or "") for version, t in scored.items()},
+                    {version: t.entry.arm for version, t in scored.items()},
+                    self.workspace.config.seed,
+                )
         self.workspace.ledger.commit_versions([trained.entry for trained in self.waiting])
         for entry in [trained.entry for trained in self.waiting]:
             self.workspace.hooks.fire(
@@ -110,6 +114,21 @@ class Publisher:
             shutil.rmtree(trained.task.score_dir or "", ignore_errors=True)
         logger.info("published %d version(s), the newest is %s", len(self.waiting), self.waiting[-1].entry.version)
         self.waiting.clear()
+
+    @contextmanager
+    def _told(self, table: str, entries: list[LedgerEntry]) -> Iterator[None]:
+        """Tell the hooks of what is appended to a table; where there are none, nothing is looked up."""
+        lake, hooks = self.workspace.lake, self.workspace.hooks
+        if not hooks:
+            yield
+            return
+        before = lake.version(table), lake.snapshot(table).rows if lake.exists(table) else 0
+        yield
+        version = lake.version(table)
+        if version is not None and version != before[0]:
+            inputs = tuple(dict.fromkeys(name for entry in entries for name in entry.tables))
+            rows = lake.snapshot(table).rows - before[1]
+            hooks.fire(TableEvent, job="publish", table=table, version=version, rows=rows, inputs=inputs)
 
 
 def until_day(entry: LedgerEntry) -> int:

@@ -3,19 +3,15 @@
 import datetime as dt
 from typing import Any
 
-from ecdctr.etl.quality import Outcome, read_outcomes
+from ecdctr.etl.quality import Outcome, newest, read_outcomes
 from ecdctr.pipelines.workspace import Workspace
 
 QUIET = ("ok", "no_history")
 
 
 def newest_outcomes(workspace: Workspace) -> list[Outcome]:
-    """The last outcome of each check of each day; a day that was written anew has been checked anew. By day."""
-    newest = {
-        (outcome.event_date, outcome.domain, outcome.check, outcome.subject): outcome
-        for outcome in read_outcomes(workspace.lake)
-    }
-    return [newest[key] for key in sorted(newest)]
+    """The last outcome of each check of each day, refused days included; by day."""
+    return newest(read_outcomes(workspace.lake))
 
 
 def quality_history(workspace: Workspace) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecdctr import __version__
 from ecdctr.artifacts.files import write_json
 from ecdctr.config import Config
+from ecdctr.etl.source import matches
 from ecdctr.pipelines.daily import walk, walk_window
 from ecdctr.pipelines.evaluate import evaluate
 from ecdctr.pipelines.prepare import prepare_tables
@@ -89,13 +90,19 @@ def _finished(config: Config, asked: dict[str, Any]) -> Report | None:
 
 
 def input_stamp(config: Config) -> list[list[Any]]:
-    """Names, sizes and times of the input files: a changed log is another run."""
-    stamp = []
+    """Names, sizes and times of the input files: a changed log is another run.
+
+    Files that are not local tell nothing of that, so their stamp is never the same; the preparation looks for itself.
+    """
+    stamp: list[list[Any]] = []
     for source in (config.dataset.natural, config.dataset.ads):
         clicks = [source.clicks.path] if source.clicks else []
         for name in (source.path, *clicks, *(side.path for side in source.side_tables)):
-            path = Path(name)
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            if "://" in name:
+                stamp.append([name, time.time_ns()])
+                continue
+            roots = matches(name)
+            files = [file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root])]
             stamp.append([name, len(files), sum(f.stat().st_size for f in files if f.is_file()), _newest(files)])
     return stamp if config.dataset.simulator is None else []
 

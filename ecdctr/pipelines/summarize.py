@@ -58,7 +58,7 @@ def summarize(
                 "differences": [d for d in evaluation.differences if d["arm"] == main],
             },
             "differences": evaluation.differences,
-            "startup_seconds": workspace.startup,
+            "startup_seconds": workspace.startup | workspace.opening,
             "loss_curves": {entry.version: json.loads(entry.metrics_json)["loss_curve"] for entry in used},
             "calibration": evaluation.calibration,
             "by_activity": evaluation.by_activity,
@@ -109,6 +109,7 @@ def _version(entry: LedgerEntry) -> dict[str, Any]:
         "arm": entry.arm,
         "date": entry.date,
         "phases": record["phases"],
+        "early_stopping": record.get("early_stopping"),
     }
 
 

@@ -18,6 +18,7 @@ from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
 from ecdctr.distributed.spark_slots import is_local
+from ecdctr.etl.expiry import ExpiredTokens, write_expired
 from ecdctr.etl.notes import generation_of
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
@@ -52,7 +53,9 @@ class Workspace:
         self._pins: dict[str, PinnedFiles] = {}
         self._marks: HighWaterMarks | None = None
         self._generation: int | None = None
+        self._expired: dict[dt.date, ExpiredTokens] = {}
         self.startup: dict[str, float] = {}
+        self.opening: dict[str, float] = {}
         self.publishing = threading.Lock()
         """Held while versions are published: Delta's writers come one after the other."""
         self._first: Workspace | None = None
@@ -150,6 +153,7 @@ class Workspace:
         self.lease.release()
         self._marks = None
         self._generation = None
+        self._expired.clear()
 
     def first_day(self, table: str) -> dt.date:
         """The first day that a samples table has rows of."""
@@ -164,6 +168,12 @@ class Workspace:
             self._marks = high_water_marks(self.lake, self.all_features)
         return self._marks.rows_until(date)
 
+    def expired(self, date: dt.date) -> ExpiredTokens:
+        """Ids of tokens that were not seen for their `expire_after` days before `date`, written for the ranks."""
+        if date not in self._expired:
+            self._expired[date] = write_expired(self.lake, self.config, date, self.root)
+        return self._expired[date]
+
     def count_entities(self) -> dict[str, int]:
         """Distinct users and items of both domains' clean impressions."""
         both = [self.lake.read(f"{domain}_impressions").select("user_id", "item_id") for domain in ("natural", "ad")]
@@ -177,7 +187,10 @@ class Workspace:
         if self._stopping:
             raise TemporaryError("stopped as asked", hint="call again to go on")
         with self.progress.level(label) as on_progress:
-            return self._ranks.call(name, payload, on_progress=on_progress)
+            results = self._ranks.call(name, payload, on_progress=on_progress)
+        # Of the first version that these ranks train: what lies between their start and their first step.
+        self.opening = self.opening or results[0].get("opening", {})
+        return results
 
     @contextmanager
     def using(self, config: Config) -> Iterator[Self]:
@@ -213,6 +226,7 @@ class Workspace:
             self.pinned(table)
         self.rows_until(dt.date.min)
         other._pins, other._marks, other._generation = self._pins, self._marks, self.generation()
+        other._expired = self._expired
         return other
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ STAGE_TITLES = {
     "actr": "Train A-CTR",
     "evaluate": "Evaluate",
 }
+STEP_PHASES = ("input", "lookup", "forward", "backward", "exchange", "update")
 LEVEL_TITLES = {"tpm": "TPM", "cpm": "CPM", "actr": "A-CTR"}
 
 
@@ -122,16 +123,21 @@ def _stages(seconds: dict[str, float]) -> list[tuple[str, float, float]]:
 
 def _phases(report: Report) -> list[tuple[str, list[tuple[str, float]]]]:
     """For each level, the share of its steps' time by phase."""
-    found = []
+    sums: dict[str, dict[str, float]] = {}
     for level in LEVELS:
         total: dict[str, float] = {}
         for version in getattr(report.levels, level):
             for phase, seconds in version.phases.items():
                 total[phase] = total.get(phase, 0.0) + seconds
-        whole = sum(total.values())
-        if whole > 0.0:
-            found.append((level, [(phase, seconds / whole) for phase, seconds in total.items()]))
-    return found
+        if sum(total.values()) > 0.0:
+            sums[level] = total
+    # The same phases in the same order for all levels, since they share a legend; versions of earlier releases may lack some.
+    known = dict.fromkeys(phase for total in sums.values() for phase in total)
+    names = sorted(known, key=lambda phase: STEP_PHASES.index(phase) if phase in STEP_PHASES else len(STEP_PHASES))
+    return [
+        (level, [(phase, total.get(phase, 0.0) / sum(total.values())) for phase in names])
+        for level, total in sums.items()
+    ]
 
 
 def _others(report: Report) -> list[Difference]:

@@ -108,6 +108,26 @@ class TableFacts(Part):
     files: Count
 
 
+class Look(Part):
+    """Metrics of the days held back, after an epoch."""
+
+    epoch: Count
+    step: Count
+    rows: Count
+    log_loss: Metric
+    auc: Metric
+    gauc: Metric
+
+
+class EarlyStopping(Part):
+    """How many epochs a version was trained, and which one's parameters it has."""
+
+    metric: Literal["log_loss", "auc", "gauc"]
+    best_epoch: Count
+    epochs: Count
+    looks: list[Look]
+
+
 class Version(Part):
     """A published model.
 
@@ -118,6 +138,7 @@ class Version(Part):
         arm: Way of training; empty where levels are shared.
         date: The first day that it may not have seen.
         phases: Seconds of a rank's steps by what they went into.
+        early_stopping: What its epochs were seen to bring; None where all were trained unseen.
     """
 
     version: str
@@ -133,6 +154,7 @@ class Version(Part):
     arm: str = ""
     date: Day | None = None
     phases: dict[str, Amount] = {}
+    early_stopping: EarlyStopping | None = None
 
 
 class Levels(Part):

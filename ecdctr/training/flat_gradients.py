@@ -16,7 +16,7 @@ class FlatGradients:
 
     def __init__(self, parameters: Sequence[nn.Parameter], scalars: int) -> None:
         sizes = [parameter.numel() for parameter in parameters]
-        self.buffer = torch.zeros(sum(sizes) + scalars)
+        self.buffer = torch.zeros(sum(sizes) + scalars, device=parameters[0].device if parameters else None)
         self.gradients = self.buffer[: sum(sizes)]
         self.scalars = self.buffer[sum(sizes) :]
         self._views = [

@@ -5,9 +5,6 @@ import json
 import logging
 import resource
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +15,20 @@ from ecdctr.artifacts.checkpoints import CheckpointFolder
 from ecdctr.artifacts.parameters import parameter_digest
 from ecdctr.artifacts.store import ArtifactStore, recorded
 from ecdctr.artifacts.tensor_files import write_tensors
-from ecdctr.data.batch import Batch
-from ecdctr.data.footers import by_row_groups
-from ecdctr.data.reader import iterate
-from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
 from ecdctr.distributed.tasks import Signals
+from ecdctr.distributed.through_host import for_device
 from ecdctr.exceptions import ConfigError, IntegrityError
 from ecdctr.features.domains import DOMAINS
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
 from ecdctr.models.registry import build
-from ecdctr.nn.stored_rows import StoredRows
+from ecdctr.training.compilation import compiled
+from ecdctr.training.device import device_of, move
+from ecdctr.training.early_stopping import summary_of
+from ecdctr.training.level_batches import level_batches, plan_rows
+from ecdctr.training.level_loop import LOOK_ROWS, LevelLoop
 from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
@@ -38,7 +36,7 @@ from ecdctr.training.prior import click_log_odds
 from ecdctr.training.rates import Copied
 from ecdctr.training.snapshot_export import export_snapshot
 from ecdctr.training.table_plan import TableSize, plan_tables
-from ecdctr.training.task import Files, LevelTask
+from ecdctr.training.task import LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.training.versions import (
     FROZEN_NETWORK,
@@ -56,13 +54,10 @@ from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.fine_tuning import fine_tune, start_from
 from ecdctr.transfer.frozen_tower import FrozenTower
 from ecdctr.transfer.policy_statistics import PolicyStatistics
-from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
-from ecdctr.transfer.warmup import warm_batch_norm
 
 logger = logging.getLogger(__name__)
 
-EVEN = 0.02
-"""Lanes that differ by more are dealt anew by row groups, where files have several."""
+CPU = torch.device("cpu")
 
 
 def train_level(collective: Collective, task: LevelTask, signals: Signals) -> dict[str, Any]:
@@ -83,20 +78,29 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
         IntegrityError: The ranks' parameters differ at the end.
     """
     started = time.perf_counter()
+    device = device_of(task.training.device, collective.local_rank)
+    collective = for_device(collective, device)
     store = ArtifactStore(Path(task.store))
     record = _adopt(collective, store, task)
-    model = _build(task, collective)
+    model = _build(task, collective, device)
+    built, opening = time.perf_counter(), dict[str, float]()
     if record is None:
         trainer, moved = _prepare(model, collective, task)
         pace = Pace()
-        progress = _train(trainer, task, collective, signals, pace)
+        opening = {"model": built - started, "parameters": time.perf_counter() - built}
+        loop = LevelLoop(trainer, task, collective, signals, pace)
+        with compiled(model, task.training.compile):
+            progress = loop.run()
+        opening |= loop.opening
         speed = pace.rate(task.train_rows * task.training.epochs / max(progress.steps, 1))
         record = _publish(trainer, progress, store, task, collective, moved, started, speed)
     else:
         load_version(model, store.path(task.version))
     if task.score is not None and task.score_dir is not None:
         since = time.perf_counter()
-        batches = _batches(task, collective, [task.score], epoch=0, shuffle=False, batch_size=8192, names=True)
+        batches = level_batches(
+            task, collective, [task.score], epoch=0, shuffle=False, batch_size=LOOK_ROWS, names=True
+        )
         if isinstance(model, AutoFT):
             statistics = PolicyStatistics(model)
             write_predictions(model, batches, Path(task.score_dir), collective, statistics.add)
@@ -104,6 +108,8 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
         else:
             write_predictions(model, batches, Path(task.score_dir), collective)
         record["score_seconds"] = time.perf_counter() - since
+    if opening:
+        record["opening"] = opening
     # Linux counts the peak resident set in KiB.
     record["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return record
@@ -115,7 +121,7 @@ def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dic
     return record if not collective.any(not whole) else None
 
 
-def _build(task: LevelTask, collective: Collective) -> CTRModel:
+def _build(task: LevelTask, collective: Collective, device: torch.device = CPU) -> CTRModel:
     features = task.feature_set()
     options = task.options | ({"history_dim": task.history.dim} if task.history else {})
     model = build(task.backbone, features=features, rows=task.rows, seed=task.seed, **options)
@@ -126,13 +132,14 @@ def _build(task: LevelTask, collective: Collective) -> CTRModel:
     if task.fine_tune is not None:
         assert isinstance(model, FullModel)
         # A version that goes on loads the count of the one that started from CPM.
-        steps = _plan(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
+        steps = plan_rows(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
         model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed, steps)
     if task.tower is not None and isinstance(model, FullModel):
         twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
         assert isinstance(twin, FullModel)
         model = FrozenTower(model, twin)
     model.attach(collective)
+    move(model, device)
     _deal_tables(model, task, collective)
     return model
 
@@ -184,126 +191,6 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
     return trainer, moved
 
 
-def _plan(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
-    def deal(parts: list[FileRows]) -> LanePlan:
-        return plan_lanes(parts, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
-
-    def plan(source: Files) -> LanePlan:
-        domain = DOMAINS.index(source.domain)
-        parts = [FileRows(path, rows, domain, constants=source.constants) for path, rows in source.files]
-        dealt = deal(parts)
-        return deal(by_row_groups(parts)) if dealt.imbalance > EVEN else dealt
-
-    return join_plans([plan(source) for source in sources])
-
-
-def _batches(
-    task: LevelTask,
-    collective: Collective,
-    sources: Sequence[Files],
-    *,
-    epoch: int,
-    shuffle: bool,
-    batch_size: int,
-    start_step: int = 0,
-    names: bool = False,
-) -> Generator[Batch, None, None]:
-    batches = iterate(
-        _plan(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
-        start_step=start_step, names=names,
-    )  # fmt: skip
-    if any(source.weight != 1.0 for source in sources):
-        batches = _weighted(batches, {DOMAINS.index(source.domain): source.weight for source in sources})
-    if task.history is None:
-        yield from batches
-        return
-    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
-    shuffle_seed = task.seed if task.history.shuffled else None
-    history = HistoricalEmbeddings(
-        snapshots, task.history.count, task.history.lookup, shuffle_seed, entities=task.history.entities,
-        unit_length=task.history.unit_length,
-    )  # fmt: skip
-    for batch in batches:
-        yield history.attach(batch)
-
-
-def _weighted(batches: Iterator[Batch], weights: dict[int, float]) -> Iterator[Batch]:
-    by_domain = torch.tensor([weights.get(domain, 1.0) for domain in range(len(DOMAINS))])
-    for batch in batches:
-        assert batch.domain is not None
-        batch.weight = batch.weight * by_domain[batch.domain]
-        yield batch
-
-
-def _train(trainer: Trainer, task: LevelTask, collective: Collective, signals: Signals, pace: Pace) -> Progress:
-    """All epochs, from the newest checkpoint if there is one."""
-    checkpoints = CheckpointFolder(Path(task.checkpoints), task.digest())
-    per_epoch = _plan(task, task.train, 0, False).steps(task.training.batch_size)
-    step = _restore(trainer, checkpoints, collective)
-    if step:
-        logger.info("%s goes on from step %d", task.version, step)
-    if task.warmup_batches and step == 0:
-        _warm_up(trainer, task, collective)
-    since = time.perf_counter()
-
-    def batches() -> Iterator[Batch]:
-        for epoch in range(task.training.epochs):
-            skipped = min(max(trainer.progress.step - epoch * per_epoch, 0), per_epoch)
-            if skipped < per_epoch:
-                yield from _batches(
-                    task, collective, task.train, epoch=epoch, shuffle=task.training.shuffle,
-                    batch_size=task.training.batch_size, start_step=skipped,
-                )  # fmt: skip
-
-    def save(progress: Progress) -> None:
-        digests: list[str] = []
-        if trainer.model.tables.layout.sharded:
-            if collective.rank == 0:
-                checkpoints.stage(progress.step)
-            collective.barrier()
-            own = trainer.shard_state()
-            digests = collective.all_gather_json(
-                checkpoints.save_part(progress.step, collective.rank, collective.size, own)
-            )
-        if collective.rank == 0:
-            checkpoints.save(progress.step, *trainer.state(), tuple(digests))
-        collective.barrier()
-
-    def tell(progress: Progress) -> None:
-        pace.tick()
-        elapsed = max(time.perf_counter() - since, 1e-9)
-        done = (progress.step - step) * task.training.batch_size
-        signals.report(
-            {
-                "step": progress.step,
-                "steps": progress.steps,
-                "loss": progress.loss,
-                "samples_per_second": done / elapsed,
-            }
-        )
-
-    return trainer.fit(
-        batches(), per_epoch * task.training.epochs, stop_requested=signals.stop_requested, on_step=tell, save=save
-    )
-
-
-def _warm_up(trainer: Trainer, task: LevelTask, collective: Collective) -> None:
-    """Let re-initialised normalisation see the first training batches before the first step."""
-    shuffle, size = task.training.shuffle, task.training.batch_size
-    with closing(_batches(task, collective, task.train, epoch=0, shuffle=shuffle, batch_size=size)) as batches:
-        warm_batch_norm(trainer.model, islice(batches, task.warmup_batches), collective, task.seed)
-
-
-def _restore(trainer: Trainer, checkpoints: CheckpointFolder, collective: Collective) -> int:
-    """Go back to the newest checkpoint that all ranks find whole; returns its step, 0 where there is none."""
-    whole = collective.all_gather_json(checkpoints.whole(collective.rank, collective.size))
-    step: int = max(set.intersection(*map(set, whole)), default=0)
-    if step:
-        tensors, parts, record = checkpoints.load(step)
-        trainer.restore(step, tensors | {name: StoredRows(rows) for name, rows in parts.items()}, record)
-    return step
-
-
 def _publish(
     trainer: Trainer,
     progress: Progress,
@@ -327,6 +214,7 @@ def _publish(
     parts.write(trainer)
     if parts.digests:
         digest = hashlib.sha256(json.dumps([digest, sorted(parts.digests.items())]).encode()).hexdigest()
+    kept = summary_of(progress.looks, task.training.early_stopping)
     record: dict[str, Any] = {
         "task_digest": task.digest(),
         "digest": digest,
@@ -334,7 +222,8 @@ def _publish(
         # Within the record, so that a run which adopts the version knows it too.
         "seconds": time.perf_counter() - started,
         "steady_samples_per_second": speed,
-        "rows": task.train_rows * task.training.epochs,
+        "rows": task.train_rows * (kept["best_epoch"] if kept else task.training.epochs),
+        "early_stopping": kept,
         "parameters": sum(t.numel() for t in network.values()) + sum(model.tables.rows.values()) * model.tables.dim,
         "table_bytes": _table_bytes(trainer),
         "sharded_tables": sorted(layout.sharded),
@@ -342,7 +231,9 @@ def _publish(
         "loss_curve": progress.curve,
         "phases": progress.phases,
         "log_odds": progress.log_odds,
+        "expired": task.expired.counts if task.expired is not None else {},
         "moved": moved,
+        "skipped_steps": trainer.loss_scale.skipped,
         "copied": trainer.copied.record() if trainer.copied is not None else None,
     }
     if collective.rank == 0:

@@ -35,7 +35,7 @@ class RowwiseAdagrad(SparseOptimizer):
         return {"square": ()}
 
     def _update(self, places: Tensor, gradients: Tensor) -> None:
-        if ROWS is not None:
+        if ROWS is not None and places.is_cpu:
             ROWS.rowwise_adagrad(
                 self.tables.weight, self.accumulator, places, gradients.contiguous(), self.lr, self.eps
             )

@@ -53,7 +53,7 @@ def write_predictions(
 
 @torch.no_grad()
 def _score(model: CTRModel, batch: Batch) -> pa.Table:
-    probabilities = torch.sigmoid(model(batch).double()).numpy()
+    probabilities = torch.sigmoid(model(batch.to(model.tables.device)).double()).cpu().numpy()
     columns = [
         pa.array(batch.event_id or [], pa.string()),
         pa.array(batch.user or [], pa.string()),

@@ -83,7 +83,7 @@ class RowRates:
             first, step = layout.own(name)
             bounds += [at, at + len(range(first, rows.get(name, 0), step))]
             at += layout.held[name]
-        self._bounds = torch.tensor(bounds)
+        self._bounds = torch.tensor(bounds, device=model.tables.device)
 
     def new(self, places: Tensor) -> Tensor:
         """Which of some rows `(U,)` are new, `(U,)` bool."""

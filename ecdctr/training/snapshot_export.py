@@ -49,6 +49,6 @@ def _file(folder: Path | None, name: str, shape: tuple[int, ...], dtype: type) -
 def _putter(array: Any) -> Any:
     def put(start: int, values: Tensor) -> None:
         if array is not None:
-            array[start : start + len(values)] = values.numpy()
+            array[start : start + len(values)] = values.cpu().numpy()
 
     return put

@@ -88,6 +88,15 @@ class History(Settings):
     """Whether each vector is divided by its length."""
 
 
+class ExpiredIds(Settings):
+    """Ids that are read as their buckets, because their tokens were not seen for too long."""
+
+    folder: str
+    digest: str
+    counts: dict[str, int]
+    """By vocabulary."""
+
+
 class LevelTask(Settings):
     """One level on pinned inputs.
 
@@ -109,9 +118,12 @@ class LevelTask(Settings):
     start: Start
     train: list[Files] = Field(min_length=1)
     """Rows to train on: the level's own, then, with joint training, those of the other domain."""
+    validation: list[Files] = Field(default_factory=list)
+    """Rows of the days after those, by which early stopping tells the best epoch; none: all epochs are trained."""
     tower: Tower | None = None
     """The frozen source network; its known rows are in `rows` under its vocabularies' names, see `FeatureSet.of_source`."""
     history: History | None = None
+    expired: ExpiredIds | None = None
     fine_tune: FineTune | None = None
     """None: every parameter is trained."""
     warmup_batches: int = Field(default=0, ge=0)
@@ -141,6 +153,8 @@ class LevelTask(Settings):
             "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
             "training": {"tables"},
             "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
+            # Where nothing expires a task is what it was before anything could.
+            "expired": {"folder"} if self.expired else True,
         }  # fmt: skip
         tree = self.model_dump_json(exclude=elsewhere)
         return hashlib.sha256(tree.encode()).hexdigest()

@@ -15,16 +15,19 @@ from ecdctr.data.batch import Batch
 from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.models.base import CTRModel
-from ecdctr.nn.kernels import ROWS
+from ecdctr.nn.kernels import builds
 from ecdctr.nn.stored_rows import StoredRows
+from ecdctr.training.adamw import AdamW
 from ecdctr.training.flat_gradients import FlatGradients
+from ecdctr.training.loss_scale import LossScale
 from ecdctr.training.optimizers import sparse_optimizer
 from ecdctr.training.rates import Copied, RowRates, schedule
 from ecdctr.training.row_exchange import add_up, exchange_gradients
 
-LOSS, WEIGHT, STOP = range(3)
+LOSS, WEIGHT, STOP, OVERFLOW = range(4)
 CURVE_POINTS = 200
-PHASES = ("input", "forward", "backward", "exchange", "update")
+PHASES = ("input", "lookup", "forward", "backward", "exchange", "update")
+"""What the seconds of a step went into: waiting for its rows, fetching rows of tables, and so on."""
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Progress:
     log_odds: float = 0.0
     weight_sum: float = 0.0
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    """With early stopping, what was seen of the days held back after each epoch."""
 
 
 class Trainer:
@@ -46,7 +51,7 @@ class Trainer:
 
     The loss of a step is the sum of weighted binary cross entropies over the global batch divided by its weight, in
     nats; a rank with an empty local batch takes part with zeros. One all-reduce carries the network's gradients, the
-    loss, the weight and the wish to stop; the embedding rows of the batch are exchanged beside it.
+    loss, the weight, the wish to stop and whether 16-bit gradients overflowed; the embedding rows of the batch are exchanged beside it.
 
     Args:
         model: The model, equal on all ranks.
@@ -68,22 +73,22 @@ class Trainer:
         self.model = model
         self.collective = collective
         self.settings = settings
+        self.device = model.tables.device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.flat = FlatGradients(self.parameters, scalars=3)
+        self.flat = FlatGradients(self.parameters, scalars=4)
         self.copied = copied
         # One rate for all leaves groups and rows undivided.
         self._apart = copied is not None and settings.copied_rate != settings.new_rate
         self._rows = RowRates(model, copied.rows) if copied is not None and self._apart else None
         self._one_rate = 1.0 if copied is None else settings.copied_rate
-        self.dense = torch.optim.AdamW(
-            self._groups(), lr=settings.dense_learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.dense = AdamW(self._groups(), settings.weight_decay)
         self.sparse = sparse_optimizer(model.tables, settings)
         self.progress = Progress()
+        self.loss_scale = LossScale(settings.autocast == "float16", settings.batch_size)
         self._bucket = (0.0, 0.0)
-        if not collective.same(ROWS.fingerprint if ROWS else ""):
+        if not collective.same(builds()):
             raise TrainingError(
-                "some ranks have the compiled row kernels and others have not, or another build of them",
+                "some ranks have the compiled kernels and others have not, or another build of them",
                 hint="install the same build of the package for all ranks: their parameters would differ in last bits",
             )
 
@@ -142,51 +147,67 @@ class Trainer:
             since = time.perf_counter()
 
     def _step(self, batch: Batch, stop: bool) -> bool:
-        clock = _Clock(self.progress.phases)
+        clock = _Clock(self.progress.phases, self.device)
         self.flat.zero()
         # Seeded by step, so that a resumed run draws the masks of the unbroken one.
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
         parts = self.settings.micro_batches
         bounds = [len(batch) * at // parts for at in range(parts + 1)]
-        loss, touched = torch.zeros(()), []
+        batch = batch if self.device.type == "cpu" else batch.to(self.device)
+        loss, touched = torch.zeros((), device=self.device), []
         for first, end in pairwise(bounds):
             loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
             touched.append(self.model.tables.touched_gradients())
         buffer = self.flat.gather()
+        own = add_up(touched)
+        if self.loss_scale.wanted:
+            self.flat.scalars[OVERFLOW] = float(
+                not all(bool(part.isfinite().all()) for part in (self.flat.gradients, own[1]))
+            )
         self.flat.scalars[LOSS] = loss
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *add_up(touched))
-        total_loss, weight, stops = (float(value) for value in self.flat.scalars)
+        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *own)
+        total_loss, weight, stops, overflows = self.flat.scalars.tolist()
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
             raise TrainingError(
                 f"the loss of step {self.progress.step + 1} is {total_loss}, not a finite number",
                 hint="lower the learning rates, set clip_norm, or look for wild values in number features",
             )
-        scale = 1.0 / max(weight, 1e-12)
+        scale = 1.0 / max(weight, 1e-12) / self.loss_scale.factor
         self.flat.gradients.mul_(scale)
         gradients = gradients * scale
         clock.lap("exchange")
-        if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self._update(rows, gradients)
+        if overflows == 0:
+            if self.settings.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            self._update(rows, gradients)
+        self.loss_scale.update(overflows > 0)
         clock.lap("update")
         self._account(total_loss, weight)
-        return stops > 0
+        return bool(stops > 0)
 
     def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
         """Add the gradients of some rows; returns the sum of their weighted losses."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.autocast == "bfloat16"):
+        looked_up = self._looking_up()
+        kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.settings.autocast)
+        with torch.autocast(self.device.type, kind, enabled=kind is not None):
             logits = self.model(batch).float()
             penalty = self.model.penalty()
         loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
         clock.lap("forward")
+        clock.move("forward", "lookup", self._looking_up() - looked_up)
         # What is reported stays the log loss: the penalty is learned from, and not told.
-        (loss if penalty is None else loss + (penalty * batch.weight).sum()).backward()
+        whole = loss if penalty is None else loss + (penalty * batch.weight).sum()
+        (whole * self.loss_scale.factor if self.loss_scale.wanted else whole).backward()
         clock.lap("backward")
         return loss.detach()
+
+    def _looking_up(self) -> float:
+        """Seconds that all tables of the model have spent in look-ups so far."""
+        return sum(tables.seconds for tables in (self.model.tables, *self.model.twin_tables()))
 
     def _update(self, rows: Tensor, gradients: Tensor) -> None:
         settings = self.settings
@@ -223,6 +244,7 @@ class Trainer:
         record = {
             "loss": progress.loss, "curve": progress.curve, "loss_sum": progress.loss_sum,
             "weight_sum": progress.weight_sum, "bucket": self._bucket, "phases": progress.phases,
+            "looks": list(progress.looks), "loss_scale": self.loss_scale.state(),
         }  # fmt: skip
         network = {f"network.{name}": tensor for name, tensor in self.model.network_state().items()}
         return network | self._tables(sharded=False) | self.optimizer_state(), record
@@ -264,7 +286,11 @@ class Trainer:
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         for name, parameter in zip(names, self.parameters, strict=True):
             moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            found = {key: value.clone() for key, value in moments.items() if isinstance(value, Tensor)}
+            found = {
+                key: value.to(parameter.device, copy=True)
+                for key, value in moments.items()
+                if isinstance(value, Tensor)
+            }
             if found:
                 self.dense.state[parameter] = found
         self.load_table_state(tensors)
@@ -300,21 +326,33 @@ class Trainer:
         progress.step, progress.loss = step, record["loss"]
         progress.curve = [(int(at), float(loss)) for at, loss in record["curve"]]
         progress.loss_sum, progress.weight_sum = record["loss_sum"], record["weight_sum"]
-        progress.phases = dict(record["phases"])
+        if self.loss_scale.wanted:
+            self.loss_scale.restore(record["loss_scale"])
+        progress.looks = list(record.get("looks", []))
+        # A checkpoint of an earlier release may not have every phase.
+        progress.phases = dict.fromkeys(PHASES, 0.0) | record["phases"]
         self._bucket = (record["bucket"][0], record["bucket"][1])
 
 
 class _Clock:
     """Adds the time since the last lap to a phase."""
 
-    def __init__(self, phases: dict[str, float]) -> None:
-        self.phases = phases
+    def __init__(self, phases: dict[str, float], device: torch.device) -> None:
+        self.phases, self.device = phases, device
         self.since = time.perf_counter()
 
     def lap(self, phase: str) -> None:
+        if self.device.type == "cuda":
+            # What a GPU was told is not done yet.
+            torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self.phases[phase] += now - self.since
         self.since = now
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Count seconds of a phase to another one."""
+        self.phases[source] -= seconds
+        self.phases[target] += seconds
 
 
 def _finite(value: float) -> bool:

@@ -100,7 +100,7 @@ class AutoFT(CTRModel):
         ]
         if self._fields:
             of_fields = taken.new_ones(len(taken), self.tuned.fields).index_copy(
-                1, torch.tensor(self._fields), taken[:, :count]
+                1, torch.tensor(self._fields, device=taken.device), taken[:, :count]
             )
             self.tuned.reroute = lambda made: _mix_inputs(of_fields, frozen, made)
         try:

@@ -39,6 +39,7 @@ class FrozenTower(CTRModel):
         self.tables = EmbeddingTables(
             ours.rows | theirs.rows, ours.oov_buckets | theirs.oov_buckets, ours.dim, ours.seed
         )
+        self.tables.dims = ours.dims | theirs.dims
         target.tables = source.tables = self.tables
         self.target, self.source = target, source
         self.adapters = nn.ModuleDict()

@@ -31,7 +31,7 @@ class PolicyStatistics:
         assert batch.user is not None
         # Hashed, since user ids of all ranks are compared, and a number travels better than a name.
         self._users.append(hash_array(np.array(batch.user, dtype=object), categorize=False))
-        self._taken.append(self.model.choice.taken.double().numpy())
+        self._taken.append(self.model.choice.taken.double().cpu().numpy())
 
     def gather(self, collective: Collective) -> dict[str, Any]:
         """Figures over the rows of all ranks, the same on each.

@@ -40,7 +40,7 @@ def warm_batch_norm(model: CTRModel, batches: Iterable[Batch], collective: Colle
             norm.averaging = True
         for batch in batches:
             torch.manual_seed((seed * 1_000_003 + seen) * 4096 + collective.rank)
-            network(batch)
+            network(batch.to(network.tables.device))
             seen += 1
     finally:
         for norm in norms:

@@ -53,6 +53,7 @@ def write_config(folder: Path) -> Path:
         }
     tree["dataset"] |= {"negative_sampling": {"natural": 0.5}, "sample_order": "time"}
     tree["dataset"]["features"] += FURTHER
+    tree |= {"vocabularies": {"user_id": {"expire_after": "3d"}}, "hooks": [{"name": "openlineage"}]}
     tree |= {"walk_days": 4, "levels": LEVELS, "warehouse": str(folder / "warehouse"), "runs": str(folder / "runs")}
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(tree))
@@ -113,6 +114,33 @@ def test_every_kind_of_feature_is_trained_on(finished):
         rows, dim = tables[vocabulary].shape
         fresh = EmbeddingTables({vocabulary: rows}, {vocabulary: 1}, dim, seed=1).weight
         assert (tables[vocabulary] != fresh).any(1).sum() >= 2, vocabulary
+
+
+def test_lineage_tells_of_every_table_and_version_and_versions_of_what_had_expired(finished):
+    file = finished / "warehouse" / "small" / "_lineage" / "openlineage.ndjson"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    jobs: dict[str, list[str]] = {}
+    for line in lines:
+        if line["eventType"] == "COMPLETE":
+            jobs.setdefault(line["job"]["name"].removeprefix("small."), []).append(line["outputs"][0]["name"])
+    tables = ["natural_impressions", "ad_impressions", "vocabulary", "natural_samples", "ad_samples"]
+    assert set(jobs) == {
+        *(f"prepare.{table}" for table in tables), "publish.tpm_embeddings", "publish.predictions",
+        "train_tpm", "train_cpm", "train_actr",
+    }  # fmt: skip
+    assert sum(line["eventType"] == "START" for line in lines) == sum(map(len, jobs.values())) == len(lines) / 2
+    told = {name.rsplit("/", 1)[1] for job, names in jobs.items() if job.startswith("train_") for name in names}
+    _, listing = call(finished / "small.yml", "models", "list")
+    published = {row["version"] for row in listing["result"]["versions"]}
+    assert told == published
+    records = {
+        name: json.loads((finished / "warehouse" / "small" / "_artifacts" / name / "manifest.json").read_text())[
+            "record"
+        ]
+        for name in published
+    }
+    assert any(record["expired"].get("user_id") for record in records.values())
+    assert all(set(record["expired"]) <= {"user_id"} for record in records.values())
 
 
 def test_the_report_follows_the_contract(finished):

@@ -114,3 +114,54 @@ def test_an_executor_that_is_lost_in_a_shuffle_leaves_all_rows_or_none(tmp_path)
         env=os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+SPECULATED = """
+import datetime as dt, os, sys, time
+from pathlib import Path
+from pyspark import TaskContext
+from ecdctr.config.schema import SparkConfig
+from ecdctr.lake.session import spark_session
+from ecdctr.lake.tables import Lake
+
+root = Path(sys.argv[1])
+settings = SparkConfig(master="local-cluster[2,1,800]", driver_memory="512m", shuffle_partitions=2, options={
+    "spark.executor.memory": "640m", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+    "spark.speculation": "true", "spark.speculation.interval": "200ms", "spark.speculation.multiplier": "1.2",
+    "spark.speculation.quantile": "0.5", "spark.speculation.minTaskRuntime": "100ms"})
+spark = spark_session(settings, "speculated")
+day = dt.date(2024, 1, 1)
+kinds = "event_id string, event_date date, user_id string, label int, probability double, model_version string, arm string, seed bigint"
+
+def slow(batches):
+    attempt = TaskContext.get().attemptNumber()
+    (root / f"part-{TaskContext.get().partitionId()}-attempt-{attempt}").touch()
+    yield from batches
+    # All rows are given; the first try of the last part dawdles before it ends, so that a second one overtakes it.
+    if TaskContext.get().partitionId() == 3 and attempt == 0:
+        time.sleep(20)
+
+rows = spark.range(0, 4000, 1, 4).selectExpr(
+    "concat('e', id) AS event_id", f"DATE'{day}' AS event_date", "'u' AS user_id", "1 AS label", "0.5D AS probability",
+    "'v' AS model_version", "'a' AS arm", "1L AS seed")
+lake = Lake(spark, root / "lake")
+lake.create("predictions")
+lake.replace_days("predictions", rows.mapInArrow(slow, kinds), day, day + dt.timedelta(days=1))
+assert (root / "part-3-attempt-1").exists(), sorted(file.name for file in root.glob("part*"))
+found = sorted(row["event_id"] for row in lake.read("predictions").collect())
+assert found == sorted(f"e{n}" for n in range(4000)), len(found)
+assert lake.pin("predictions").rows == 4000
+"""
+
+
+@pytest.mark.campaign
+def test_a_task_that_is_done_twice_at_once_writes_its_rows_once(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SPECULATED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.etl import prepare as preparation
+from ecdctr.etl.expiry import write_expired
 from ecdctr.etl.notes import generation_of
 from ecdctr.etl.prepare import compact_vocabulary, prepare
 from ecdctr.exceptions import InputError, NotReadyError
@@ -32,13 +33,32 @@ def tokens(lake):
     return rows["item_id"].map(words), rows["clicked_items"].map(lambda ids: [words.get(item) for item in ids])
 
 
+def assert_expired_by(date, lake, config, raw, words):
+    """What is written for a level of a day is what the raw logs say: ids of tokens not seen in the two days before."""
+    both = pd.concat(raw.values())
+    days = both["ts"].dt.date
+    seen = set(both["item"][(days < date) & (days >= date - dt.timedelta(days=2))])
+    known = words[(words["field"] == "item_id") & (words["admitted"] < date)]
+    expected = sorted(known["id"][~known["token"].isin(seen)])
+    found = write_expired(lake, config, date, lake.root)
+    files = sorted((found.folder / "field=item_id").glob("*.parquet"))
+    assert sorted(number for file in files for number in pq.ParquetFile(file).read()["id"].to_pylist()) == expected
+    assert found.counts == ({"item_id": len(expected)} if expected else {})
+    assert write_expired(lake, config, date, lake.root) == found
+    assert [file.name for file in (lake.root / "_expired").glob(f"*{date}*")] == [found.folder.name] * bool(expected)
+    assert not list((lake.root / "_expired").glob(".*"))
+    without = write_expired(lake, config.model_copy(update={"vocabularies": {}}), date, lake.root)
+    assert (without.counts, without.folder.exists()) == ({}, False)
+    return len(expected)
+
+
 def test_expired_tokens_are_dropped_ids_dealt_anew_and_a_broken_compaction_is_completed(
     spark, make_config, write_logs, monkeypatch
 ):
     def leave(domain, frame):
         return frame[~((frame["item"] == "i1") & (frame["ts"].dt.date >= START + dt.timedelta(days=2)))]
 
-    write_logs(days=4, change=leave)
+    raw = write_logs(days=4, change=leave)
     config = make_config(top={"vocabularies": RULES}, features=FEATURES)
     lake = Lake(spark, config.warehouse_dir)
     with pytest.raises(NotReadyError, match="not prepared as a whole"):
@@ -46,6 +66,8 @@ def test_expired_tokens_are_dropped_ids_dealt_anew_and_a_broken_compaction_is_co
     prepare(spark, config, None)
     before, (items, clicks) = lake.read("vocabulary").toPandas(), tokens(lake)
     assert "i1" in set(before["token"])
+    counts = [assert_expired_by(START + dt.timedelta(days=days), lake, config, raw, before) for days in (1, 4)]
+    assert counts[0] == 0 < counts[1]
     with monkeypatch.context() as patch:
         broken = lambda *args: (_ for _ in ()).throw(KeyboardInterrupt())  # noqa: E731
         patch.setattr(preparation._Preparation, "_write_samples", broken)

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import EntryPoint
 
@@ -109,6 +110,24 @@ def test_a_failing_hook_is_reported_and_fails_its_step_only_where_configured_so(
     strict.fire(FailureEvent, error="X", message="m")
 
 
+def test_a_hook_that_ends_the_process_or_alters_its_event_does_neither(caplog):
+    tables, recorder = dict(PUBLISH["tables"]), []
+
+    class Harm(Hook):
+        def after_publish(self, event):
+            event.tables.clear()
+            raise SystemExit(3)
+
+    class Next(Hook):
+        def after_publish(self, event):
+            recorder.append(dict(event.tables))
+
+    with caplog.at_level(logging.WARNING):
+        Hooks(given=[Harm(), Next()]).fire(PublishEvent, **PUBLISH | {"tables": tables})
+    assert "hook 'Harm' failed at after_publish: SystemExit: 3" in caplog.text
+    assert recorder == [tables] == [PUBLISH["tables"]]
+
+
 def test_the_marker_appears_when_the_last_table_is_written(tmp_path):
     hooks = Hooks([configured("success_marker", folder=str(tmp_path / "marks"))], name="n", warehouse=tmp_path)
     hooks.fire(TableEvent, **TABLE | {"table": "natural_samples"})
@@ -129,18 +148,29 @@ def test_lineage_says_which_version_came_from_what(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "_lineage" / "openlineage.ndjson").read_text().splitlines()]
     required = {"eventType", "eventTime", "producer", "schemaURL", "run", "job", "inputs", "outputs"}
     assert all(set(line) == required for line in lines)
-    assert [line["eventType"] for line in lines] == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert [line["job"]["name"] for line in lines] == ["n.prepare", "n.train_actr", "n.command"]
-    assert len({line["run"]["runId"] for line in lines}) == 1
-    (output,) = lines[0]["outputs"]
+    # The form asks for one START and one end per run, and a run has one job.
+    assert [line["eventType"] for line in lines] == ["START", "COMPLETE", "START", "COMPLETE", "START", "FAIL"]
+    assert [line["job"]["name"] for line in lines[::2]] == ["n.prepare.ad_samples", "n.train_actr", "n.command"]
+    assert [line["run"]["runId"] for line in lines[::2]] == [line["run"]["runId"] for line in lines[1::2]]
+    moments = [dt.datetime.fromisoformat(line["eventTime"]) for line in lines]
+    assert moments == sorted(moments)
+    assert moments[0].utcoffset() == dt.timedelta(0)
+    runs = [uuid.UUID(line["run"]["runId"]) for line in lines[::2]]
+    assert len(set(runs)) == 3
+    for line in lines[:4]:
+        parent = line["run"]["facets"]["parent"]
+        assert parent["run"]["runId"] == str(runs[2])
+        assert parent["job"] == {"namespace": "ecdctr", "name": "n.command"}
+    table, model, failed = lines[1::2]
+    (output,) = table["outputs"]
     assert output["name"] == str(tmp_path / "ad_samples")
     assert output["facets"]["version"]["datasetVersion"] == "3"
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 42
-    assert [each["name"] for each in lines[1]["inputs"]] == [
-        str(tmp_path / "ad_samples"),
-        str(tmp_path / "models/cpm-1"),
-    ]
-    assert lines[2]["run"]["facets"]["errorMessage"]["message"] == "bad rows"
+    assert [each["name"] for each in model["inputs"]] == [str(tmp_path / "ad_samples"), str(tmp_path / "models/cpm-1")]
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "bad rows"
+    for facet in (output["facets"]["version"], output["outputFacets"]["outputStatistics"], parent):
+        assert facet["_schemaURL"].startswith("https://openlineage.io/spec/facets/1-0-")
+        assert facet["_producer"] == table["producer"]
 
 
 def test_the_gate_closes_when_more_is_out_of_bounds_than_allowed():

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from ecdctr.nn import clicks as clicks_module
 from ecdctr.nn.attention import TargetAttention
+from ecdctr.nn.clicks import rounded
 from ecdctr.nn.cross import CrossNetwork
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.normalization import DistributedBatchNorm
@@ -43,6 +45,42 @@ def test_target_attention_is_a_loop_over_clicks():
                 expected[row] += attention.score(torch.cat([q, k, q - k, q * k])[None])[0] * k
     torch.testing.assert_close(attention(target, past, mask), expected)
     assert torch.equal(attention(target, past, mask)[2], torch.zeros(4))
+
+
+@pytest.mark.skipif(clicks_module._LIBRARY is None, reason="the package was installed without a compiler")
+@pytest.mark.parametrize("hidden_units", [[], [8], [16, 4]])
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_compiled_attention_and_its_gradients_are_those_of_torch(monkeypatch, hidden_units, rows):
+    attention = TargetAttention(5, hidden_units)
+    target, past = torch.randn(rows, 7, 5)[:, 2].requires_grad_(), torch.randn(rows, 9, 6)[..., :5].requires_grad_()
+    mask, weight = torch.rand(rows, 9) < 0.6, torch.randn(rows, 5)
+
+    def everything():
+        out = attention(target, past, mask)
+        return out, *torch.autograd.grad((out * weight).sum(), [target, past, *attention.parameters()])
+
+    compiled = everything()
+    monkeypatch.setattr(clicks_module, "_LIBRARY", None)
+    for mine, other in zip(compiled, everything(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_of_clicks_are_rounded_to_few_and_cost_little():
+    sizes = {count: rounded(count) for count in range(100_000)}
+    assert all(count <= size <= max(count * 1.032, count) for count, size in sizes.items())
+    assert len({size for count, size in sizes.items() if count >= 1024}) <= 32 * 7
+    assert sizes[0] == 0
+    attention, past = TargetAttention(4, [8]), torch.randn(60, 5, 4, requires_grad=True)
+    mask, target = (torch.arange(300) % 2 == 0).view(60, 5), torch.randn(60, 4)
+    assert rounded(int(mask.sum())) != int(mask.sum())
+    attention(target, past, mask).sum().backward()
+    whole, gradient = past.grad.clone(), attention.score.layers[0].weight.grad.clone()
+    attention.score.layers[0].weight.grad = None
+    parts = [attention(target[at : at + 1], past[at : at + 1], mask[at : at + 1]).sum() for at in range(60)]
+    torch.testing.assert_close(torch.autograd.grad(sum(parts), past)[0], whole)
+    parts = [attention(target[at : at + 1], past[at : at + 1], mask[at : at + 1]).sum() for at in range(60)]
+    sum(parts).backward()
+    torch.testing.assert_close(attention.score.layers[0].weight.grad, gradient)
 
 
 def test_batch_norm_equals_torch_s_own():

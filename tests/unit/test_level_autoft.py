@@ -23,11 +23,11 @@ from ecdctr.training.level import (
     NETWORK,
     OPTIMIZER,
     TABLES,
-    _batches,
     _build,
     load_version,
     train_level,
 )  # fmt: skip
+from ecdctr.training.level_batches import level_batches
 from ecdctr.training.task import Files, FineTune, LevelTask, Start
 from ecdctr.transfer.settle import constant_choices, recorded_constants, settle
 
@@ -186,7 +186,7 @@ def test_what_the_record_calls_constant_has_one_copy_in_the_model_that_scores(da
     load_version(model, days.folder(version))
     constant = recorded_constants(record["policies"])
     small = settle(model.eval(), constant)
-    rows = list(_batches(task, SingleProcess(), [task.score], epoch=0, shuffle=False, batch_size=64, names=True))
+    rows = list(level_batches(task, SingleProcess(), [task.score], epoch=0, shuffle=False, batch_size=64, names=True))
     assert constant == constant_choices(model, rows)
     if policy == "freeze":
         assert type(small) is type(model.tuned)

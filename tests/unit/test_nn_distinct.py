@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ecdctr.exceptions import TrainingError
 from ecdctr.features.encoding import bucket_id
+from ecdctr.nn import distinct as module
 from ecdctr.nn.distinct import distinct
 from ecdctr.nn.embedding import EmbeddingTables
 
@@ -32,7 +33,8 @@ def test_gradient_of_expand_is_the_sum_by_row(dim):
     groups = distinct(torch.tensor([7, 3, 7, 7, 0]))
     vectors = torch.randn(3, dim, dtype=torch.float32, requires_grad=True)
     weights = torch.randn(5, dim)
-    (groups.expand(vectors) * weights).sum().backward()
+    ((expanded,),) = groups.expand(vectors, [5], [dim])
+    (expanded * weights).sum().backward()
     expected = torch.stack([weights[4], weights[1], weights[[0, 2, 3]].sum(0)])
     torch.testing.assert_close(vectors.grad, expected)
 
@@ -61,3 +63,22 @@ def test_misuse_is_named():
             tables.load_table("a", torch.zeros(shape))
     with pytest.raises(TrainingError, match=r"\['a'\]"):
         EmbeddingTables({"a": 4}, {"a": 3}, dim=5, seed=2)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_blocks_of_places_and_columns_are_those_of_the_whole_and_so_is_their_gradient(monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(module, "ROWS", None)
+    groups = distinct(torch.randint(0, 9, (40,)))
+    vectors = torch.randn(len(groups.rows), 5, requires_grad=True)
+    blocks = groups.expand(vectors, [30, 0, 10], [4, 1, 0])
+    whole = vectors[groups.inverse]
+    for part, rows in zip(blocks, whole.split([30, 0, 10]), strict=True):
+        assert [block.is_contiguous() for block in part] == [True] * 3
+        assert all(torch.equal(*pair) for pair in zip(part, rows.split([4, 1, 0], 1), strict=True))
+    # The last part's first block is used by nothing, and one gradient has its numbers apart.
+    weight = torch.randn(30, 4)
+    loss = (blocks[0][0].t() * weight.t()).sum() + blocks[2][1].square().sum() + blocks[0][1].sum()
+    expected = (whole[:30, :4] * weight).sum() + whole[30:, 4].square().sum() + whole[:30, 4].sum()
+    ours, theirs = (torch.autograd.grad(value, vectors)[0] for value in (loss, expected))
+    torch.testing.assert_close(ours, theirs)

@@ -1,7 +1,9 @@
 """Batches out of Parquet files: every row once, in the plan's order, whatever ranks, steps and files."""
 
 import threading
+import time
 import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pytest
 import torch
 
 from ecdctr.data.batch import Batch
-from ecdctr.data.footers import by_row_groups, read_footers
-from ecdctr.data.reader import iterate
+from ecdctr.data.footers import by_row_groups, check_files, read_footers
+from ecdctr.data.reader import AHEAD, iterate, reading_order
+from ecdctr.data.row_groups import to_rows
 from ecdctr.data.shard_plan import FileRows, plan_lanes
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import FeatureSet
@@ -138,6 +141,69 @@ def test_shuffled_rows_are_seeded_and_stay_in_their_row_group(tmp_path):
     assert read(1)[:64] != sorted(read(1)[:64])
 
 
+def test_row_groups_are_shuffled_across_the_files_of_a_lane(tmp_path):
+    files = write(tmp_path, [40, 40, 40], row_group=10)
+
+    def read(seed: int) -> list[int]:
+        plan = plan_lanes(files, 1, seed, True)
+        groups = check_files(files, ["label"])
+        order = [(part.number, part.group) for part in reading_order(plan, 0, groups)]
+        assert sorted(order) == [(file, group) for file in range(3) for group in range(4)]
+        rows = [n for b in iterate(plan, 0, 1, FEATURES, 7) for n in numbers_of(b)]
+        assert sorted(rows) == list(range(120))
+        # Ten rows at a time, each time those of one row group, in no order of theirs.
+        assert all(len({n // 10 for n in rows[at : at + 10]}) == 1 for at in range(0, 120, 10))
+        return rows
+
+    first = read(1)
+    assert first == read(1) != read(2)
+    # Files take turns, where once one was read after the other.
+    assert len({number // 40 for number in first[:40]}) > 1
+
+
+@pytest.mark.parametrize("start", [0, 1, 4])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_large_row_group_is_decoded_in_buffers_of_which_each_is_shuffled(tmp_path, monkeypatch, shuffle, start):
+    monkeypatch.setattr("ecdctr.data.row_groups.BUFFER_ROWS", 16)
+    plan = plan_lanes(write(tmp_path, [50, 37]), 1, 3, shuffle)
+    whole = [numbers_of(batch) for batch in iterate(plan, 0, 1, FEATURES, 10)]
+    assert [numbers_of(batch) for batch in iterate(plan, 0, 1, FEATURES, 10, start_step=start)] == whole[start:]
+    rows = [number for batch in whole for number in batch]
+    assert sorted(rows) == list(range(87))
+    assert (rows == list(range(87))) != shuffle
+    of_first = [number for number in rows if number < 50]
+    assert all(sorted(of_first[at : at + 16]) == list(range(at, min(at + 16, 50))) for at in range(0, 50, 16))
+
+
+def test_ids_wait_in_32_bits_where_they_fit(tmp_path):
+    table = table_of(0, 5)
+    file = FileRows("x", 5)
+    wide = to_rows(table, file, FEATURES, False, None)
+    assert (wide.ids.dtype, wide.sequences["clicks"].dtype) == (np.int64, np.int32)
+    least = np.iinfo(np.int32)
+    fitting = table.set_column(
+        table.column_names.index("user_id"), "user_id", pa.array([least.min, 1, 2, 3, least.max])
+    )
+    assert to_rows(fitting, file, FEATURES, False, None).ids.dtype == np.int32
+    unsigned = table.set_column(table.column_names.index("user_id"), "user_id", pa.array([2**31] * 5, pa.uint32()))
+    assert to_rows(unsigned, file, FEATURES, False, None).ids[0, 0] == 2**31
+
+
+def test_what_finishes_a_batch_runs_ahead_and_opening_is_timed(tmp_path):
+    plan, threads, opening = plan_lanes(write(tmp_path, [20]), 1, 0, False), set(), {}
+
+    def finish(batch: Batch) -> Batch:
+        threads.add(threading.current_thread().name)
+        batch.weight = batch.weight * 2
+        return batch
+
+    batches = list(iterate(plan, 0, 1, FEATURES, 8, finish=finish, opening=opening))
+    assert threads == {"assemble"}
+    assert all((batch.weight == 2).all() for batch in batches)
+    assert opening.keys() == {"footers", "open_files"}
+    assert min(opening.values()) > 0
+
+
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7])
 def test_starting_at_a_step_gives_what_the_unbroken_reader_gives_from_there(tmp_path, start):
     plan = plan_lanes(write(tmp_path, [30, 11, 23, 41], row_group=8), 3, 2, True)
@@ -176,6 +242,16 @@ def test_columns_that_files_lack_are_the_same_in_every_row(tmp_path):
         list(iterate(plan_lanes([files[0], whole], 1, 0, True), 0, 1, FEATURES, 16))
 
 
+def test_only_what_pyarrow_says_of_its_old_interface_is_kept_quiet(tmp_path, monkeypatch):
+    plan = plan_lanes(write(tmp_path, [5]), 1, 0, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(iterate(plan, 0, 1, FEATURES, 5))) == 1
+    monkeypatch.setattr("ecdctr.data.row_groups.OLD_INTERFACE", ())
+    with pytest.raises(FutureWarning, match="deprecated"):
+        list(iterate(plan, 0, 1, FEATURES, 5))
+
+
 def test_names_belong_to_their_rows(tmp_path):
     plan = plan_lanes(write(tmp_path, [20, 20]), 2, 0, True)
     for batch in iterate(plan, 0, 1, FEATURES, 16, names=True):
@@ -207,13 +283,41 @@ def test_leaving_early_or_failing_leaves_no_thread_behind(tmp_path):
     assert threading.active_count() == before
 
 
-def corrupt_page(path: str) -> None:
-    """Overwrite the first page of the labels and leave the footer whole."""
+def corrupt_page(path: str, name: str = "label") -> None:
+    """Overwrite the first page of a column and leave the footer whole."""
     group = pq.read_metadata(path).row_group(0)
-    column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "label")
+    column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == name)
     with open(path, "r+b") as file:
         file.seek(column.dictionary_page_offset or column.data_page_offset)
         file.write(b"\xff" * column.total_compressed_size)
+
+
+def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
+    (file,) = write(tmp_path, [20])
+    pq.write_table(pq.read_table(file.path).append_column("extra", pa.array(np.arange(20.0))), file.path)
+    corrupt_page(file.path, "extra")
+    with pytest.raises(OSError, match=r".*"):
+        pq.read_table(file.path)
+    batches = list(iterate(plan_lanes([file], 1, 0, False), 0, 1, FEATURES, 8))
+    assert [n for batch in batches for n in numbers_of(batch)] == list(range(20))
+
+
+def test_no_more_than_a_few_batches_wait_for_a_slow_trainer(tmp_path):
+    made = []
+
+    def finish(batch: Batch) -> Batch:
+        made.append(batch)
+        return batch
+
+    batches = iterate(plan_lanes(write(tmp_path, [400]), 1, 0, False), 0, 1, FEATURES, 4, finish=finish)
+    next(batches)
+    deadline = time.monotonic() + 5
+    while len(made) < AHEAD + 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    # One taken, those that wait, and the one that waits to wait.
+    assert len(made) == AHEAD + 2
+    batches.close()
 
 
 def test_bad_files_are_named_before_the_first_batch(tmp_path):

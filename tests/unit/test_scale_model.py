@@ -87,7 +87,7 @@ def test_the_fit_gives_back_the_constants_of_made_up_runs():
                 work = Workload(batch, 8, 17, 1, 1000, ids)
                 seconds = seconds_per_step(true, work, ranks, exchange)
                 phases = {
-                    "input": 0.0, "forward": seconds["compute"] + seconds["look-up"], "backward": 0.0,
+                    "input": 0.0, "lookup": seconds["look-up"], "forward": seconds["compute"], "backward": 0.0,
                     "exchange": seconds["exchange"], "update": seconds["update"],
                 }  # fmt: skip
                 runs.append(
@@ -98,7 +98,7 @@ def test_the_fit_gives_back_the_constants_of_made_up_runs():
                 )  # fmt: skip
     found = {
         "machine": {"cores": 4, "load": [0.5, 1.5]}, "repeat": 1, "runs": runs, "init_seconds_per_id": 1e-8, "startup": {"1": {"a": 1.0}},
-        "all_reduce_microseconds": {"1": 2.0}, "read": {"rows_per_second": 1.0, "bytes_per_row": 1.0},
+        "all_reduce_microseconds": {"1": 2.0}, "read": {"rows_per_second": 1.0, "bytes_per_row": 3.0},
     }  # fmt: skip
     assert vars(fit(found, 4)) == pytest.approx(vars(true), rel=1e-6)
     text = page(found, 25)

@@ -1,5 +1,7 @@
 """The loop: one rank and two ranks take the same steps; a resumed run is the unbroken one, bit for bit."""
 
+import time
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.registry import build
-from ecdctr.training.trainer import Trainer
+from ecdctr.training.trainer import PHASES, Trainer
 
 pytestmark = pytest.mark.unit
 
@@ -130,6 +132,22 @@ def test_a_stop_asked_of_one_rank_stops_all():
         return made.progress.step
 
     assert run_inline(2, share) == [3, 3]
+
+
+def test_every_second_of_a_step_belongs_to_one_phase_and_an_older_checkpoint_s_are_taken_over():
+    made = trainer(SingleProcess())
+    since = time.perf_counter()
+    made.fit(batches(), STEPS)
+    took = time.perf_counter() - since
+    phases = made.progress.phases
+    assert tuple(phases) == PHASES == ("input", "lookup", "forward", "backward", "exchange", "update")
+    assert min(phases.values()) > 0
+    assert 0.8 * took < sum(phases.values()) <= took
+    tensors, record = made.state()
+    record["phases"] = {name: 1.0 for name in PHASES if name != "lookup"}
+    again = trainer(SingleProcess())
+    again.restore(STEPS, tensors, record)
+    assert again.progress.phases == dict.fromkeys(PHASES, 1.0) | {"lookup": 0.0}
 
 
 def test_training_lowers_the_loss():

@@ -1,0 +1,97 @@
+"""Which rows a level takes in which step, and the batches of one rank."""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
+import torch
+
+from ecdctr.data.batch import Batch
+from ecdctr.data.footers import by_row_groups
+from ecdctr.data.reader import iterate
+from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
+from ecdctr.distributed.collective import Collective
+from ecdctr.features.domains import DOMAINS
+from ecdctr.training.expiry import Expired
+from ecdctr.training.task import Files, LevelTask
+from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
+
+EVEN = 0.02
+"""Lanes that differ by more are dealt anew by row groups, where files have several."""
+
+
+def plan_rows(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
+    """The rows of one pass over some files, lane by lane; of several domains every step takes the same share."""
+
+    def deal(parts: list[FileRows]) -> LanePlan:
+        return plan_lanes(parts, lanes=task.lanes, seed=task.seed + epoch, shuffle=shuffle)
+
+    def plan(source: Files) -> LanePlan:
+        domain = DOMAINS.index(source.domain)
+        parts = [FileRows(path, rows, domain, constants=source.constants) for path, rows in source.files]
+        dealt = deal(parts)
+        return deal(by_row_groups(parts)) if dealt.imbalance > EVEN else dealt
+
+    return join_plans([plan(source) for source in sources])
+
+
+def level_batches(
+    task: LevelTask,
+    collective: Collective,
+    sources: Sequence[Files],
+    *,
+    epoch: int,
+    shuffle: bool,
+    batch_size: int,
+    start_step: int = 0,
+    names: bool = False,
+    opening: dict[str, float] | None = None,
+) -> Generator[Batch, None, None]:
+    """This rank's batches of one pass, with weights of domains and historical embeddings, expired ids as their buckets.
+
+    Args:
+        task: The level.
+        collective: The ranks that share the rows.
+        sources: What to read, of the task's tables.
+        epoch: Number of the pass, which the order depends on.
+        shuffle: Whether rows are shuffled.
+        batch_size: Rows of a step over all ranks.
+        start_step: First step to give.
+        names: Fill `event_id` and `user`.
+        opening: Gets the seconds of opening the files, by part; see `iterate`.
+    """
+    by_domain = torch.ones(len(DOMAINS))
+    for source in sources:
+        by_domain[DOMAINS.index(source.domain)] = source.weight
+    weighted = any(source.weight != 1.0 for source in sources)
+    history, expired = _history(task), _expired(task)
+
+    def finish(batch: Batch) -> Batch:
+        if weighted:
+            assert batch.domain is not None
+            batch.weight = batch.weight * by_domain[batch.domain]
+        batch = batch if history is None else history.attach(batch)
+        # After the historical vectors, which stay those of the ids.
+        return batch if expired is None else expired.hide(batch)
+
+    yield from iterate(
+        plan_rows(task, sources, epoch, shuffle), collective.rank, collective.size, task.feature_set(), batch_size,
+        start_step=start_step, names=names, finish=finish, opening=opening,
+    )  # fmt: skip
+
+
+def _expired(task: LevelTask) -> Expired | None:
+    if task.expired is None:
+        return None
+    return Expired(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())
+
+
+def _history(task: LevelTask) -> HistoricalEmbeddings | None:
+    if task.history is None:
+        return None
+    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
+    shuffle_seed = task.seed if task.history.shuffled else None
+    return HistoricalEmbeddings(
+        snapshots, task.history.count, task.history.lookup, shuffle_seed, entities=task.history.entities,
+        unit_length=task.history.unit_length,
+    )  # fmt: skip
