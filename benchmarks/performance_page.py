@@ -87,10 +87,11 @@ def phases(ours: Sequence[Run]) -> str:
     run = ours[len(ours) // 2]
     slowest = max(run["rank_phases"], key=lambda phases: sum(phases.values()) - phases["exchange"])
     steps = " · ".join(f"{name} {1e3 * seconds / run['n_steps']:.1f}" for name, seconds in slowest.items())
-    start = " · ".join(f"{name} {seconds:.1f}" for name, seconds in run["startup"].items())
+    parts = run["startup"] | run.get("opening", {})
+    start = " · ".join(f"{name} {seconds:.1f}" for name, seconds in parts.items())
     return (
         f"A step of ours ({run['ranks']} ranks, {run['threads_per_rank']} thread each), milliseconds: {steps}. "
-        f"Start of the ranks, seconds: {start}. Largest resident set of a rank: {max(run['rank_peak_rss_mb']):,.0f} MB."
+        f"From the start of the ranks to the end of the first step, seconds: {start}. Largest resident set of a rank: {max(run['rank_peak_rss_mb']):,.0f} MB."
     )
 
 

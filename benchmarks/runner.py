@@ -46,6 +46,7 @@ def main() -> None:
         "steady_sps": records[0]["steady_samples_per_second"],
         "n_steps": records[0]["steps"],
         "rank_phases": [record["phases"] for record in records],
+        "opening": records[0].get("opening", {}),
         "rank_seconds": [record["seconds"] for record in records],
         "train_log_loss": records[0]["train_log_loss"],
         "note": f"{arguments.ranks} Horovod ranks; row-wise Adagrad for the tables; Parquet through Petastorm while training",

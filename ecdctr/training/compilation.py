@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,18 +12,25 @@ from torch import nn
 
 from ecdctr.exceptions import ConfigError
 from ecdctr.models.base import CTRModel
+from ecdctr.nn.attention import TargetAttention
 from ecdctr.nn.normalization import DistributedBatchNorm
 from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.frozen_tower import FrozenTower
 
 COMPILERS = ("g++", "clang++")
+OF_THE_COMPILER = (
+    "`torch.jit.script_method` is deprecated",
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed",
+)
+"""What torch's compiler says of its own parts, and of what it looks at itself."""
 
 
 @contextmanager
 def compiled(model: CTRModel, wanted: bool) -> Iterator[None]:
     """Compile a model's network within a block; names and values of its parameters stay what they are.
 
-    Look-ups, and normalisation with its exchange between ranks, run as they are. Sizes of batches are left open, so that a
+    Look-ups, attention over clicks, whose number is known from values alone, and normalisation with its exchange between ranks
+    run as they are. Sizes of batches are left open, so that a
     step with some rows more is not compiled anew. Compiling takes some tens of seconds at the first step.
 
     Args:
@@ -51,7 +59,9 @@ def compiled(model: CTRModel, wanted: bool) -> Iterator[None]:
     import torch._inductor.config as inductor
 
     # Its pool of compiling processes would fight the ranks for their cores, and outlive the training.
-    with inductor.patch(compile_threads=1):
+    with inductor.patch(compile_threads=1), warnings.catch_warnings():
+        for message in OF_THE_COMPILER:
+            warnings.filterwarnings("ignore", message)
         for norm in norms:
             norm.normalise = torch.compiler.disable(norm.normalise)  # type: ignore[method-assign]
         for part in parts:
@@ -70,5 +80,5 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(child, nn.ModuleDict | nn.ModuleList):
             yield from _parts(child)
-        else:
+        elif not isinstance(child, TargetAttention):
             yield child

@@ -31,11 +31,12 @@ def test_a_network_that_is_rerouted_while_it_runs_is_refused():
         pass
 
 
-def test_every_parameter_of_a_network_is_in_a_part_that_is_compiled():
+def test_every_parameter_of_a_network_but_those_of_click_attention_is_in_a_part_that_is_compiled():
     for backbone in ("dnn", "deepfm", "dcnv2", "autoint", "din", "finalmlp"):
         model = build(backbone, features=FEATURES, rows=ROWS, seed=1, history_dim=4)
         held = {id(parameter) for part in _parts(model) for parameter in part.parameters()}
-        assert [name for name, parameter in model.named_parameters() if id(parameter) not in held] == [], backbone
+        left = [name for name, parameter in model.named_parameters() if id(parameter) not in held]
+        assert all(name.startswith("attentions.") for name in left), backbone
 
 
 @pytest.mark.campaign
