@@ -89,6 +89,8 @@ class LearnedPolicy(Policy):
         temperature: At the first step and from `anneal_steps` on; between them it falls by the same factor each step.
         anneal_steps: Training steps over which the temperature falls.
         seed: Of initial values and noise.
+        prior: Probability of the tuned way that every decision begins with; None: what the network happens to begin with.
+        gain: Factor of the network's outputs: an optimiser whose steps have one size moves decisions as much faster.
     """
 
     def __init__(
@@ -100,14 +102,26 @@ class LearnedPolicy(Policy):
         temperature: tuple[float, float],
         anneal_steps: int,
         seed: int,
+        prior: float | None = None,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.bounds, self.seed = temperature, seed
+        self.bounds, self.seed, self.gain = temperature, seed, gain
+        # The settings say it: no part of what a version stores.
+        self.prior: Tensor | None
+        self.register_buffer(
+            "prior", None if prior is None else torch.tensor([1 - prior, prior]).log(), persistent=False
+        )
         # Kept with the policy: the days after the first have fewer steps of their own.
         self.anneal_steps: Tensor
         self.register_buffer("anneal_steps", torch.tensor(anneal_steps))
         with seeded(seed):
             self.network = MLP(inputs, hidden_units, out=2 * decisions)
+        if prior is not None:
+            last = self.network.layers[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def temperature(self, step: int) -> float:
         """τ of a training step."""
@@ -117,8 +131,9 @@ class LearnedPolicy(Policy):
     def logits(self, seen: Tensor) -> Tensor:
         """`(B, W)` → `(B, K, 2)`."""
         # Embeddings begin a hundred times smaller than what a network's initial values are made for.
-        logits: Tensor = self.network(F.layer_norm(seen, seen.shape[1:])).unflatten(1, (-1, 2))
-        return logits
+        logits: Tensor = self.gain * self.network(F.layer_norm(seen, seen.shape[1:]))
+        logits = logits.unflatten(1, (-1, 2))
+        return logits if self.prior is None else logits + self.prior
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `Policy.decide`."""

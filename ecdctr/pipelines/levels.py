@@ -118,7 +118,9 @@ class Levels:
         if cpm is not None:
             parents = [cpm.version]
         if cpm is not None and arm.pretrained:
-            origin, start = cpm, self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
+            start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
+            kept = arm.table_state or self.config.transfer.table_state
+            origin, start = cpm, start.model_copy(update={"table_state": kept})
         previous = self._newest("actr", arm.name, date - DAY)
         # A frozen tower is replaced beside the model that goes on; whatever was copied or read as an input is not.
         goes_on = previous is not None and (arm.frozen == "tower" or set(parents) <= set(previous.parents))
@@ -155,8 +157,9 @@ class Levels:
         window = (min(ads[0], natural[0]), date)
         (ads, held), (natural, _) = (_hold_back(part, joint.training) for part in (ads, natural))
         train = [self._files("ad_samples", ads, joint.ad_weight), self._files("natural_samples", natural)]
+        features = self.workspace.all_features if arm.joint == "minet" else self.workspace.features
         task = self._task(
-            "actr", arm.name, date, window, self.workspace.features, arm.joint or "", arm.options(self.config),
+            "actr", arm.name, date, window, features, arm.joint or "", arm.options(self.config),
             joint.training, start, score=(date, date + DAY) if score else None, train=train, held=held,
             warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
@@ -187,7 +190,7 @@ class Levels:
         kind = arm.policy or self.config.transfer.policy
         if kind == "full" or not arm.pretrained:
             return None
-        return FineTune(kind=kind, settings=self.config.transfer.autoft)
+        return FineTune(kind=kind, settings=arm.autoft(self.config))
 
     def _warmup(self, start: Start, arm: Arm) -> int:
         """Batches over which running statistics of batch normalisation begin; 0 where they go on or are copied."""
@@ -219,7 +222,8 @@ class Levels:
             )
         history = History(
             snapshots=[self._snapshot(entry) for entry in entries], count=reading.count, lookup=reading.lookup, dim=self.config.levels.tpm.embedding_dim,
-            shuffled=reading.shuffled,
+            shuffled=reading.shuffled, unit_length=reading.unit_length,
+            entities=["user", "item"] if reading.of == "both" else [reading.of],
         )  # fmt: skip
         return history, [entry.version for entry in entries[-reading.count :]]
 

@@ -176,6 +176,8 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         model.load_source(*read_state(Path(task.tower.artifact)))
     trainer = Trainer(model, collective, task.training, task.seed, copied)
     trainer.progress.log_odds = log_odds
+    if task.start.kind == "warm" and task.start.table_state == "copied":
+        trainer.load_table_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     if task.start.kind == "continue":
         trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     return trainer, moved

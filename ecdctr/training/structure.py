@@ -104,4 +104,7 @@ def historical_embeddings(history: History, seed: int, store: Path = Path()) -> 
         store: Folder that their folders are relative to.
     """
     files = [SnapshotFiles(each.until_day, store / each.folder) for each in history.snapshots]
-    return HistoricalEmbeddings(files, history.count, history.lookup, seed if history.shuffled else None)
+    return HistoricalEmbeddings(
+        files, history.count, history.lookup, seed if history.shuffled else None, entities=history.entities,
+        unit_length=history.unit_length,
+    )  # fmt: skip

@@ -48,6 +48,8 @@ class Start(Settings):
     batch_norm: BatchNormStart = "keep"
     log_odds: float | None = None
     """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
+    table_state: Literal["fresh", "copied"] = "fresh"
+    """Of the tables' optimiser after a warm start: as if no row was ever touched, or as the parent left it."""
 
 
 class FineTune(Settings):
@@ -85,6 +87,10 @@ class History(Settings):
     dim: int
     shuffled: bool = False
     """Every id gets the vectors of another one, the same for CPM and A-CTR of one seed."""
+    entities: list[str] = Field(default=["user", "item"])
+    """Whose vectors are looked up."""
+    unit_length: bool = False
+    """Whether each vector is divided by its length."""
 
 
 class ExpiredIds(Settings):

@@ -159,6 +159,27 @@ def test_shuffled_embeddings_are_those_of_somebody_else(history):
         assert (hundredths == hundredths[:, :1]).all()
 
 
+def test_vectors_of_one_entity_alone_leave_the_other_unknown(history):
+    items = HistoricalEmbeddings(history, 3, "as_of", entities=["item"])
+    ids, days = torch.tensor([1, 2]), torch.tensor([31, 31])
+    vectors, mask = items.find("user", ids, days)
+    assert not vectors.any()
+    assert not mask.any()
+    for found, expected in zip(
+        items.find("item", ids, days), HistoricalEmbeddings(history, 3, "as_of").find("item", ids, days), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_unit_length_keeps_directions_and_absence(history):
+    ids, days = torch.tensor([1, 2, 1000]), torch.tensor([31, 11, 31])
+    whole, mask = HistoricalEmbeddings(history, 3, "as_of").find("user", ids, days)
+    unit, same = HistoricalEmbeddings(history, 3, "as_of", unit_length=True).find("user", ids, days)
+    assert torch.equal(mask, same)
+    torch.testing.assert_close(unit.norm(dim=2), mask.float())
+    torch.testing.assert_close(unit * whole.norm(dim=2, keepdim=True), whole)
+
+
 def test_a_later_snapshot_changes_nobody_s_partner(tmp_path):
     generator = np.random.default_rng(1)
     known = [generator.random(rows) < 0.6 for rows in (40, 60, 90)]
