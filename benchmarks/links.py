@@ -127,7 +127,9 @@ def measure(
 
         with (
             network.inside(),
-            RankSession(None, ranks, root / "mailbox", threads_per_rank=1, machines=network.machines()) as session,
+            RankSession(
+                None, ranks, root / "mailbox", threads_per_rank=1, machines=network.machines(), local_exchange="horovod"
+            ) as session,
         ):
             # The first one imports what a training needs.
             run(Workload(sizes[0][1], FIELDS, DIM, STATE, 0, sizes[0][0]), EXCHANGES[0], SHORT)

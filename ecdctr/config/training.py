@@ -62,7 +62,7 @@ class TablesConfig(Settings):
     exchange: Literal["replicated", "row_wise", "auto"] = "auto"
     """Every rank holds all rows, or each row lies on one rank and is fetched by the others; `auto` decides table by table.
     All give the same parameters."""
-    shard_above_bytes: int = Field(default=2**30, ge=0)
+    shard_above_bytes: int = Field(default=2**27, ge=0)
     """`auto`: tables above it, optimiser state included, are dealt to the ranks."""
     max_table_bytes: int | None = Field(default=None, ge=1)
     """Most bytes of tables and optimiser state on one rank: `auto` deals further tables, largest first, until they fit; what does

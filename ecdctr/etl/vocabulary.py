@@ -9,7 +9,8 @@ out whether days are prepared one by one or all together, and no later day chang
 import bisect
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ from ecdctr.lake.tables import Lake, Txn
 logger = logging.getLogger(__name__)
 
 TABLE = "vocabulary"
+ROWS_PER_SORT = 5_000_000
+"""Impressions of the new days, or tokens, up to which one task orders the tokens of a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ def grow(
     counts = _counts(lake, vocabularies, since, until)
     admitted = _admitted(counts, vocabularies, since, config.dataset.late_window)
     admitted = admitted.join(_known(lake, vocabularies), ["v", "token"], "left_anti")
-    placed = _placed(admitted, vocabularies).persist()
-    try:
+    many = _many(lake, since, until)
+    with _placed(admitted, vocabularies, many) as placed:
         blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
         if not blocks:
             return 0
@@ -125,10 +128,8 @@ def grow(
             high_water_marks(lake, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
         )
         rows = _with_ids(lake.spark, placed, starts, vocabularies)
-        lake.append(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"), txn, note)
+        lake.append(TABLE, _written(rows, many), txn, note)
         return sum(row["n"] for row in blocks)
-    finally:
-        placed.unpersist()
 
 
 def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn: Txn, note: str) -> int:
@@ -148,18 +149,15 @@ def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn:
     vocabularies = open_vocabularies(config)
     kept = _with_expiry(lake, vocabularies, lake.read(TABLE), until).where(~F.col("expired"))
     kept = kept.withColumn("last_seen", F.greatest("last_seen", "seen")).drop("seen", "expired")
-    placed = _placed(kept.drop("field", "id"), vocabularies).persist()
-    try:
+    before = lake.snapshot(TABLE).rows
+    with _placed(kept.drop("field", "id"), vocabularies, before > ROWS_PER_SORT) as placed:
         blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
         starts = _starts(
             HighWaterMarks({}, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
         )
-        before = lake.snapshot(TABLE).rows
         rows = _with_ids(lake.spark, placed, starts, vocabularies)
-        lake.replace_all(TABLE, rows.repartition("field").sortWithinPartitions("field", "id"), txn, note)
+        lake.replace_all(TABLE, _written(rows, before > ROWS_PER_SORT), txn, note)
         return before - sum(int(row["n"]) for row in blocks)
-    finally:
-        placed.unpersist()
 
 
 def expired_ids(lake: Lake, config: Config, date: dt.date) -> DataFrame:
@@ -273,13 +271,58 @@ def _within_windows(days: WindowSpec, vocabularies: list[_Open]) -> dict[str, An
     return {name: F.coalesce(*values) for name, values in parts.items()}
 
 
-def _placed(admitted: DataFrame, vocabularies: list[_Open]) -> DataFrame:
-    """Adds the bucket and the 1-based place within vocabulary, day and bucket."""
+@contextmanager
+def _placed(admitted: DataFrame, vocabularies: list[_Open], many: bool) -> Iterator[DataFrame]:
+    """Keeps the tokens for a block, with the bucket and the 1-based place within vocabulary, day and bucket.
+
+    One task orders each of these groups; where there are `many` rows, all tasks order a range of tokens each, and the
+    places of a range begin where the ranges before it end. Both ways give the same places.
+    """
     buckets = F.element_at(F.array(*(F.lit(v.rules.oov_buckets) for v in vocabularies)), F.col("v") + 1)
-    order = Window.partitionBy("v", "admitted", "bucket").orderBy("token")
-    return admitted.withColumn("bucket", bucket(F.col("token"), buckets)).withColumn(
-        "place", F.row_number().over(order)
-    )
+    rows = admitted.withColumn("bucket", bucket(F.col("token"), buckets))
+    group = ["v", "admitted", "bucket"]
+    order = Window.partitionBy(*group).orderBy("token")
+    kept = [rows.withColumn("place", F.row_number().over(order)) if not many else _numbered(rows, group)]
+    kept[0].persist()
+    if many:
+        kept.append(_from_ranges(kept[0], group).persist())
+    try:
+        yield kept[-1]
+    finally:
+        for frame in kept:
+            frame.unpersist()
+
+
+def _numbered(rows: DataFrame, group: list[str]) -> DataFrame:
+    """Adds which range of tokens a row is in, and a number that ascends by one within it.
+
+    It must be kept: the ranges are cut by a sample, which another pass would draw anew.
+    """
+    ranged = rows.repartitionByRange(*group, "token").sortWithinPartitions(*group, "token")
+    return ranged.withColumns({"_range": F.spark_partition_id(), "_number": F.monotonically_increasing_id()})
+
+
+def _from_ranges(numbered: DataFrame, group: list[str]) -> DataFrame:
+    """The places of all rows: those of a range begin where the ranges before it end."""
+    ranges = numbered.groupBy("_range", *group).agg(F.min("_number").alias("_first"), F.count("*").alias("_rows"))
+    before = Window.partitionBy(*group).orderBy("_range").rowsBetween(Window.unboundedPreceding, -1)
+    begun = ranges.withColumn("_before", F.coalesce(F.sum("_rows").over(before), F.lit(0))).drop("_rows")
+    place = F.col("_number") - F.col("_first") + F.col("_before") + 1
+    joined = numbered.join(F.broadcast(begun), ["_range", *group])
+    return joined.withColumn("place", place).drop("_range", "_number", "_first", "_before")
+
+
+def _many(lake: Lake, since: dt.date, until: dt.date) -> bool:
+    """Whether the days `[since, until)` have so many impressions that one task should not order all their tokens."""
+    tables = [lake.snapshot(f"{domain}_impressions").files for domain in DOMAINS]
+    rows = sum(file.rows for files in tables for file in files if file.event_date and since <= file.event_date < until)
+    return rows > ROWS_PER_SORT
+
+
+def _written(rows: DataFrame, many: bool) -> DataFrame:
+    """One file per vocabulary, or several where there are many rows; by id."""
+    dealt = rows.repartitionByRange("field", "id") if many else rows.repartition("field")
+    return dealt.sortWithinPartitions("field", "id")
 
 
 def _starts(

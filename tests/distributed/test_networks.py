@@ -33,6 +33,13 @@ def network():
         yield network
 
 
+def opened(mailbox, machines):
+    # Ranks of two namespaces have one kernel, so they would find that they can share memory.
+    return RankSession(
+        None, 2, mailbox, threads_per_rank=1, stall_seconds=STALL, machines=machines, local_exchange="horovod"
+    )
+
+
 def task(root, version, exchange, files, checkpoint_steps=10**9):
     found = level(root, files, WORK, 2, exchange, "0") | {
         "version": version,
@@ -50,7 +57,7 @@ def test_ranks_of_two_addresses_train_over_a_limited_link_what_ranks_of_one_mach
     for name, machines in (("here", None), ("apart", network.machines())):
         network.limit(200 if machines else None)
         sent = [network.sent(rank) for rank in range(2)]
-        with RankSession(None, 2, tmp_path / name, threads_per_rank=1, machines=machines) as session:
+        with opened(tmp_path / name, machines) as session:
             records = session.call("train_level", task(tmp_path, name, exchange, files))
         digests.append(records[0]["digest"])
         grown = min(network.sent(rank) - was for rank, was in enumerate(sent))
@@ -69,10 +76,7 @@ def test_a_network_that_is_cut_ends_the_training_in_time_and_it_resumes_when_men
             network.cut(1)
             cut_at.append(time.monotonic())
 
-    session = RankSession(
-        None, 2, tmp_path / "first", threads_per_rank=1, stall_seconds=STALL, machines=network.machines()
-    )
-    with session:
+    with opened(tmp_path / "first", network.machines()) as session:
         pids = [found["pid"] for found in session.call("probe", {})]
         with pytest.raises(TrainingError, match="cannot be reached") as caught:
             session.call("train_level", broken, on_progress=cut_when_under_way)
@@ -83,7 +87,7 @@ def test_a_network_that_is_cut_ends_the_training_in_time_and_it_resumes_when_men
     assert not (tmp_path / "store" / "broken").exists()
     assert list((tmp_path / "kept" / "broken").iterdir())
     network.mend(1)
-    with RankSession(None, 2, tmp_path / "second", threads_per_rank=1, machines=network.machines()) as session:
+    with opened(tmp_path / "second", network.machines()) as session:
         first_seen: list[int] = []
         resumed = session.call("train_level", broken, on_progress=lambda progress: first_seen.append(progress["step"]))
         unbroken = session.call("train_level", whole)

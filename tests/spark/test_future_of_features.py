@@ -30,6 +30,8 @@ def changed(cut, rng):
         late = frame["ts"].dt.date >= cut
         future = frame[late]
         future = future[rng.random(len(future)) < share]
+        if future.empty:
+            return frame[~late].reset_index(drop=True)
         mixed = {name: rng.permutation(future[name].to_numpy()) for name in future.columns if name != "event_id"}
         return pd.concat([frame[~late], future.assign(**mixed)], ignore_index=True)
 
@@ -48,10 +50,10 @@ def test_no_kind_of_feature_knows_what_comes_at_or_after_its_day(spark, tmp_path
         lake = MemoryLake(spark, config, write_small_logs(folder, DAYS, change))
         vocabulary.grow(lake, config, lake.features, START, END)
         lakes.append(lake)
-    words = [
-        lake.read("vocabulary").toPandas().query("admitted < @cut").sort_values(["field", "id"], ignore_index=True)
-        for lake in lakes
-    ]
+    words = []
+    for lake in lakes:
+        known = lake.read("vocabulary").toPandas()
+        words.append(known[known["admitted"] < cut].sort_values(["field", "id"], ignore_index=True))
     pd.testing.assert_frame_equal(*words)
     assert len(words[0]) or cut <= START + dt.timedelta(days=2)
     for kind in KINDS:

@@ -77,7 +77,10 @@ spark = SparkSession.builder.getOrCreate()
 def under_way(progress):
     (folder / "step").write_text(str(progress["step"]))
 try:
-    with RankSession(spark, 2, folder / "mailbox", threads_per_rank=1, stall_seconds=stall) as session:
+    # Two namespaces have one kernel, whose memory their ranks could share.
+    with RankSession(
+        spark, 2, folder / "mailbox", threads_per_rank=1, stall_seconds=stall, local_exchange="horovod"
+    ) as session:
         ranks = len({found["pid"] for found in session.call("probe", {})})
         session.call("probe", {"repeat": 100_000, "pause": 0.01}, on_progress=under_way)
 except TrainingError as error:

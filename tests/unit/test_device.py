@@ -107,10 +107,10 @@ def test_a_network_makes_nothing_on_the_host_of_tensors_on_a_gpu(backbone, monke
             },
             domain=torch.zeros(size, dtype=torch.int64, device=CUDA),
         )
-        dim = model.tables.dim
-        model.embed = lambda batch: (
-            torch.zeros(size, 2, dim, device=CUDA), {"clicked": torch.zeros(size, 4, dim, device=CUDA)},
-        )  # fmt: skip
+        model.embed_columns = lambda batch, widths: (
+            tuple(torch.zeros(size, 2, width, device=CUDA) for width in widths),
+            {"clicked": tuple(torch.zeros(size, 4, width, device=CUDA) for width in widths)},
+        )
         assert model.eval()(batch).device == CUDA
 
 
