@@ -43,7 +43,7 @@ def test_every_parameter_of_a_network_but_those_of_click_attention_is_in_a_part_
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("backbone", ["dcnv2", "din", "deepfm"])
 def test_a_compiled_training_is_the_eager_one_within_rounding(backbone):
-    model = build(backbone, features=FEATURES, rows=ROWS, seed=4, hidden_units=[16, 8])
+    model = build(backbone, features=FEATURES, rows=ROWS, seed=4, hidden_units=[1024, 8])
     twin = copy.deepcopy(model)
     eager, fast = trainer(SingleProcess(), model), trainer(SingleProcess(), twin)
     eager.fit(batches(), STEPS)
