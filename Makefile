@@ -57,8 +57,8 @@ airflow-test:  ## the Airflow DAG in a real Airflow, in an environment of its ow
 notebooks: setup  ## execute every notebook
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
-results: setup  ## write docs/results.md from stored comparisons; COMPARE="runs/x/compare.json …" stores further ones
-	$(BIN)/python -m ecdctr.report.results $(COMPARE)
+results: setup  ## write docs/results.md from stored comparisons; COMPARE="runs/x/compare.json …" stores further ones, EARLIER="…" those of earlier days
+	$(BIN)/python -m ecdctr.report.results $(COMPARE) $(if $(EARLIER),--earlier $(EARLIER))
 
 docs: setup  ## write conf/README.md from the schema, run the examples of the documentation
 	$(BIN)/python -m ecdctr.config.reference > conf/.README.md && mv conf/.README.md conf/README.md

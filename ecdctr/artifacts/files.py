@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ecdctr.exceptions import InputError
+
 TEMPORARY_PREFIX = ".tmp-"
 
 
@@ -70,3 +72,31 @@ def new_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def new_file(target: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield where to write a file that becomes `target` when the block ends well; until then an earlier one stays.
+
+    Args:
+        target: The file; its folder is made where it is missing.
+        suffix: How the name of what is written ends.
+
+    Raises:
+        InputError: Nothing can be written there, or it is a folder.
+    """
+    if target.is_dir():
+        raise InputError(f"{target} is a folder, a file was expected", hint="name the file to write")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error}", hint="name a file in a folder of yours") from error
+    try:
+        written = folder / f"new{suffix}"
+        yield written
+        _sync(written)
+        written.replace(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -207,6 +207,10 @@ def compare(
         typer.Option(help="Settings tried for every arm on days before the walk, the best walked; 0: as configured."),
     ] = 0,
     tuning_days: Annotated[int, typer.Option(help="Days before the walk that trials are scored on.")] = 3,
+    parallel: Annotated[
+        int | None,
+        typer.Option(help="Walks at once, each with ranks of its own; by default cores / (ranks x threads per rank)."),
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -232,10 +236,12 @@ def compare(
         ]
         called += [part for option, day in (("--from", since), ("--until", until)) if day for part in (option, day)]
         called += ["--trials", str(trials), "--tuning-days", str(tuning_days)] if trials else []
+        called += ["--parallel", str(parallel)] if parallel is not None else []
         called += ["--forgetting-days", str(forgetting_days), *(p for text in overrides or [] for p in ("--set", text))]
         return compare_arms(
             settings, seeds, as_day(since, "--from"), as_day(until, "--until"),
-            forgetting_days=forgetting_days, trials=trials, tuning_days=tuning_days, command=shlex.join(called),
+            forgetting_days=forgetting_days, trials=trials, tuning_days=tuning_days, parallel=parallel,
+            command=shlex.join(called),
         )  # fmt: skip
 
     conclude("compare", as_json, action, lambda result: str(result["table"]))

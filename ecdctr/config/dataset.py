@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from ecdctr.config.durations import DaysOrZero, Seconds
-from ecdctr.config.features import Domain, FeatureSpec, check_features
+from ecdctr.config.features import Domain, FeatureSpec, SequenceFeature, check_features
 from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
 
@@ -199,6 +199,10 @@ class DatasetConfig(Settings):
     def columns_of(self, source: Source) -> Columns:
         """The column names in force for one source."""
         return source.columns or self.columns
+
+    def read_by_minet(self) -> list[str]:
+        """Names of the sequences that the arm `minet` alone reads."""
+        return [spec.name for spec in self.features if isinstance(spec, SequenceFeature) and spec.read_by == "minet"]
 
     @model_validator(mode="after")
     def _labels_come_from_one_place(self) -> "DatasetConfig":

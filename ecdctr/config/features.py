@@ -329,6 +329,8 @@ class SequenceFeature(Feature):
     """Features of kind `id`: what the clicked item had there is added to its vector before attention."""
     times: bool = False
     """Whether how long ago each click was, on a logarithmic scale, is added to its vector before attention."""
+    read_by: Literal["all", "minet"] = "all"
+    """Which arms read it. `minet`: that one alone, which asks for the clicks of each domain; no other arm changes by it."""
 
     def columns(self) -> list[SampleColumn]:
         """The items, then one aligned list per attribute and one of times."""

@@ -31,15 +31,23 @@ ArmName = Literal[
     "ecdctr_shuffled_embeddings",
     "ecdctr_gate",
     "ecdctr_history_dropout",
+    "ecdctr_history_unit",
+    "ecdctr_history_user",
+    "ecdctr_history_item",
+    "ecdctr_table_state",
     "ecdctr_retrained",
     "finetune",
+    "finetune_table_state",
     "target_only",
     "target_only_wide",
     "autoft_field",
     "autoft_layer",
     "autoft",
     "autoft_random",
+    "autoft_prior",
     "ecdctr_autoft",
+    "ecdctr_autoft_prior",
+    "ecdctr_autoft_steady",
     "frozen_features",
     "frozen_tower",
     "mmoe",
@@ -50,6 +58,8 @@ ArmName = Literal[
 BatchNormStart = Literal["keep", "statistics", "full"]
 SnapshotLookup = Literal["as_of", "latest"]
 PoolingMode = Literal["attention", "mean", "last", "concat"]
+HistoryOf = Literal["both", "user", "item"]
+TableState = Literal["fresh", "copied"]
 
 FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
@@ -69,6 +79,7 @@ _READ_LATER: dict[str, list[tuple[str, ...]]] = {
     "cpm": [
         ("holdout",), ("joint",), ("levels", "actr"), ("transfer", "batch_norm"), ("transfer", "batch_norm_warmup"),
         ("transfer", "batch_norm_warmup_batches"), ("transfer", "prior_shift"), ("transfer", "policy"), ("transfer", "autoft"),
+        ("transfer", "pin_snapshots"), ("transfer", "table_state"),
     ],
     "actr": [],
 }  # fmt: skip
@@ -221,6 +232,10 @@ class AutoftConfig(Settings):
     temperature_steps: int | None = Field(default=None, ge=1)
     """Training steps, counted on through the days, over which the temperature falls; none: those of the replay that
     starts from CPM."""
+    tuned_prior: float | None = Field(default=None, gt=0, lt=1)
+    """Probability of the tuned way that every decision begins with, whatever the row; none: what a fresh policy network gives."""
+    policy_gain: float = Field(default=1.0, gt=0)
+    """Factor of the policy network's outputs: Adam's steps have one size, so that decisions move as much faster."""
     cost: float = Field(default=0.0, ge=0)
     """Nats by which a row's loss grows with the mean probability of the tuned way."""
     random_share: float = Field(default=0.5, ge=0, le=1)
@@ -253,6 +268,9 @@ class TransferConfig(Settings):
     """Whether the output bias moves from the natural click rate to that of the ads when A-CTR starts from CPM."""
     snapshot_lookup: SnapshotLookup = "as_of"
     """Which snapshots a training row may see: those that ended before its day, or the newest ones."""
+    pin_snapshots: bool = False
+    """Whether A-CTR keeps reading the TPM snapshots that what it started from was trained with: new ones then come with the
+    next CPM version, whose attention has seen them. Else a new snapshot is read from the day on that it appears."""
     snapshot_pooling: PoolingMode = "attention"
     """How the snapshots of one id become one vector: self-attention then mean, the mean alone, the newest that knows
     the id, or all one after the other."""
@@ -260,6 +278,13 @@ class TransferConfig(Settings):
     """Whether CPM and A-CTR scale each row's historical vectors by a learned gate."""
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of rows that CPM and A-CTR train without their historical vectors."""
+    history_of: HistoryOf = "both"
+    """Whose historical vectors CPM and A-CTR read; in place of the others stands the vector of the unknown."""
+    history_unit_length: bool = False
+    """Whether historical vectors are divided by their length, which grows with the rows that trained them."""
+    table_state: TableState = "fresh"
+    """Of the tables' optimiser when A-CTR starts from CPM: as if no row was ever touched, or as CPM left it, so that what CPM has
+    seen often moves less."""
 
 
 class HoldoutConfig(Settings):

@@ -68,7 +68,7 @@ class RankSession:
 
     With Spark, each rank runs in a Spark task and holds its slot until the session ends; without, the ranks are processes of
     this machine, which spares the start of Spark where no table has to be read through it. Any error ends the session: ranks that
-    have lost one of them cannot go on. A SIGTERM or Ctrl-C during `call` asks the task to stop at its next step.
+    have lost one of them cannot go on. A SIGTERM or Ctrl-C during `call` in the main thread asks the task to stop at its next step.
 
     Args:
         spark: The session whose executors host the ranks; None: this machine hosts them.
@@ -119,6 +119,7 @@ class RankSession:
         self._beating = threading.Thread(target=self._beat, name="driver-beat", daemon=True)
         self._lives = Lives(self.mailbox, ranks)
         self._looked = 0.0
+        self._asked_at: float | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -177,7 +178,7 @@ class RankSession:
         self._number += 1
         replies: dict[int, dict[str, Any]] = {}
         try:
-            with self._stop_on_signal() as asked:
+            with self._stop_on_signal():
                 self.mailbox.write(task_name(self._number), {"name": name, "payload": payload})
                 while len(replies) < self.ranks:
                     time.sleep(POLL_SECONDS)
@@ -186,14 +187,27 @@ class RankSession:
                     self._collect(replies)
                     if worst(replies) is not None:
                         raise self._failure(replies)
-                    if asked and time.monotonic() - asked[0] > self.stall_seconds:
+                    if self._asked_at is not None and time.monotonic() - self._asked_at > self.stall_seconds:
                         raise TemporaryError(f"the ranks did not stop within {self.stall_seconds} s; they were ended")
         except BaseException:
             self._abort()
             raise
-        if asked:
+        if self._asked_at is not None:
             raise TemporaryError(f"stopped as asked, after task {name!r} had ended", hint="call again to go on")
         return [replies[rank]["result"] for rank in range(self.ranks)]
+
+    def stop(self) -> None:
+        """Ask the task that runs, or the next one, to stop at its next step; from any thread."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            # Where the session is over, its folder may be gone.
+            with suppress(OSError):
+                self.mailbox.raise_flag(STOP)
+
+    def abort(self) -> None:
+        """End all ranks now; from any thread. A call that waits for them raises."""
+        if not self._over.is_set():
+            self._abort()
 
     def close(self) -> None:
         """Let the ranks go; does nothing where the session is over already."""
@@ -352,23 +366,21 @@ class RankSession:
             self._over.wait(BEAT_SECONDS)
 
     @contextmanager
-    def _stop_on_signal(self) -> Iterator[list[float]]:
-        """Turn a first SIGTERM or Ctrl-C into a wish to stop; yields a list that gets the time of it."""
-        asked: list[float] = []
+    def _stop_on_signal(self) -> Iterator[None]:
+        """Turn a first SIGTERM or Ctrl-C into a wish to stop."""
         if threading.current_thread() is not threading.main_thread():
-            yield asked
+            yield
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if asked:
+            if self._asked_at is not None:
                 raise KeyboardInterrupt
-            asked.append(time.monotonic())
+            self.stop()
             logger.warning("%s: stopping at the next step", signal.Signals(number).name)
-            self.mailbox.raise_flag(STOP)
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            yield asked
+            yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

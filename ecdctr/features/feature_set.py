@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 
 from ecdctr.config.dataset import DatasetConfig
@@ -71,6 +72,23 @@ class FeatureSet:
             fixed_rows={name: rows for name, rows in self.fixed_rows.items() if name in used},
             oov_buckets={name: buckets for name, buckets in self.oov_buckets.items() if name in used},
             attention={},
+        )
+
+    def without(self, sequences: Collection[str]) -> "FeatureSet":
+        """The same contract less some sequences, their attributes and times."""
+        gone = {name for name in self.sequence_fields if name in sequences or self.aligned.get(name) in sequences}
+        kept = replace(
+            self,
+            sequence_fields={name: length for name, length in self.sequence_fields.items() if name not in gone},
+            vocabulary_of={name: own for name, own in self.vocabulary_of.items() if name not in gone},
+            attention={name: like for name, like in self.attention.items() if name not in gone},
+            aligned={name: of for name, of in self.aligned.items() if name not in gone},
+        )
+        used = set(kept.vocabularies)
+        return replace(
+            kept,
+            fixed_rows={name: rows for name, rows in self.fixed_rows.items() if name in used},
+            oov_buckets={name: buckets for name, buckets in self.oov_buckets.items() if name in used},
         )
 
     def of_source(self) -> "FeatureSet":

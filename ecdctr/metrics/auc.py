@@ -119,6 +119,17 @@ class BinnedAUC:
         self.others += other.others
         return self
 
+    def sums(self) -> Floats:
+        """All sums as one column, (2 · bins,), for `add` of another process."""
+        return np.concatenate([self.clicks, self.others])
+
+    def add(self, sums: Floats) -> Self:
+        """Merge what `sums` gave of another part with as many bins."""
+        clicks, others = sums.reshape(2, self.bins)
+        self.clicks += clicks
+        self.others += others
+        return self
+
     def compute(self) -> float | None:
         """The binned AUC; None where one class has no weight."""
         pairs = self.clicks.sum() * self.others.sum()

@@ -75,6 +75,15 @@ class CalibrationBins:
         self._sums += other._sums
         return self
 
+    def sums(self) -> Floats:
+        """All sums as one column, (4 · K,), for `add` of another process."""
+        return self._sums.ravel()
+
+    def add(self, sums: Floats) -> Self:
+        """Merge what `sums` gave of another part with the same edges."""
+        self._sums += sums.reshape(self._sums.shape)
+        return self
+
     def compute(self) -> list[Bin]:
         """Bins that have weight, from low to high predictions."""
         return [

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecdctr.metrics.auc import grouped_auc
-from ecdctr.metrics.columns import checked, codes
+from ecdctr.metrics.columns import Floats, checked, codes
 
 
 class GAUC:
@@ -45,6 +45,16 @@ class GAUC:
         """Add the sums of other users."""
         self._sums += other._sums
         self.users += other.users
+        return self
+
+    def sums(self) -> Floats:
+        """All sums as one column, (7,), for `add` of another process."""
+        return np.concatenate([[self.users], self._sums.ravel()])
+
+    def add(self, sums: Floats) -> Self:
+        """Merge what `sums` gave of other users."""
+        self.users += int(sums[0])
+        self._sums += sums[1:].reshape(self._sums.shape)
         return self
 
     def compute(self) -> float | None:

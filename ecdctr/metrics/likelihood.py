@@ -56,6 +56,15 @@ class LikelihoodSums:
         self.loss += other.loss
         return self
 
+    def sums(self) -> Floats:
+        """All sums as one column, (5,), for `add` of another process."""
+        return np.array([self.rows, self.weight, self.clicks, self.predicted, self.loss])
+
+    def add(self, sums: Floats) -> Self:
+        """Merge what `sums` gave of another part."""
+        rows, *others = sums.tolist()
+        return self.merge(type(self)(int(rows), *others))
+
     def compute(self) -> dict[str, float | None]:
         """The keys log_loss, normalized_entropy and pcoc; None where not defined."""
         if self.weight <= 0.0:

@@ -68,6 +68,6 @@ class STAR(JointModel):
         hidden = self.norm(x, domain)
         for layer in self.hidden:
             hidden = self.dropout(torch.relu(layer(hidden, domain)))
-        about = self.domain_vectors[domain].expand(len(x), -1)
+        about = self.domain_vectors[domain].expand(x.shape[0], -1)
         logits: Tensor = self.output(hidden, domain) + self.auxiliary(torch.cat([about, x], 1))
         return logits.squeeze(1)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 Keys = NDArray[np.uint64]
 
+NO_KEYS: Keys = np.zeros(0, np.uint64)
+"""For what looks at none."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

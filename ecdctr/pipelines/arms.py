@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ecdctr.config import Config
-from ecdctr.config.schema import BatchNormStart, FineTuning, PoolingMode, SnapshotLookup
+from ecdctr.config.schema import (
+    AutoftConfig,
+    BatchNormStart,
+    FineTuning,
+    HistoryOf,
+    PoolingMode,
+    SnapshotLookup,
+    TableState,
+)
 from ecdctr.exceptions import ConfigError
 
 
@@ -19,6 +27,8 @@ class Reading:
         shuffled: Every id gets the vectors of another one.
         gate: Whether a learned gate scales the historical vectors.
         dropout: Share of rows that train without them.
+        of: Whose are read.
+        unit_length: Whether each vector is divided by its length.
     """
 
     count: int
@@ -27,6 +37,8 @@ class Reading:
     shuffled: bool = False
     gate: bool = False
     dropout: float = 0.0
+    of: HistoryOf = "both"
+    unit_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,11 @@ class Arm:
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
         gate: Whether a learned gate scales the historical vectors.
         history_dropout: Share of rows that train without them.
+        history_of: Whose historical vectors are read.
+        unit_length: Whether each is divided by its length.
+        table_state: Of the tables' optimiser after CPM.
+        tuned_prior: Probability of the tuned way that AutoFT's decisions begin with.
+        policy_gain: How much faster than the network they move.
         cpm_every: Days between two CPM versions, on each of which the ad model replays its window.
         widening: Factor of `model.embedding_dim`.
         policy: How it learns from CPM: all of it, its head alone, or by AutoFT.
@@ -93,6 +110,11 @@ class Arm:
     shuffled: bool = False
     gate: bool | None = None
     history_dropout: float | None = None
+    history_of: HistoryOf | None = None
+    unit_length: bool | None = None
+    table_state: TableState | None = None
+    tuned_prior: float | None = None
+    policy_gain: float | None = None
     cpm_every: int | None = None
     widening: int = 1
     policy: FineTuning | None = None
@@ -117,17 +139,23 @@ class Arm:
         # One vector per id: nothing to attend to.
         return options | ({"snapshot_pooling": "mean"} if self.frozen == "features" else {})
 
+    def autoft(self, config: Config) -> AutoftConfig:
+        """How its policies decide."""
+        own = {"tuned_prior": self.tuned_prior, "policy_gain": self.policy_gain}
+        return config.transfer.autoft.model_copy(update={key: value for key, value in own.items() if value is not None})
+
     def twin(self, config: Config) -> Twin:
         """The structure of this arm's model and the CPM versions that it starts from."""
         transfer = config.transfer
         usual = Reading(
             config.levels.tpm.snapshots, transfer.snapshot_pooling, transfer.snapshot_lookup, gate=transfer.history_gate,
-            dropout=transfer.history_dropout,
+            dropout=transfer.history_dropout, of=transfer.history_of, unit_length=transfer.history_unit_length,
         )  # fmt: skip
         reading = Reading(
             self.snapshots or usual.count, self.pooling or usual.pooling, self.lookup or usual.lookup, self.shuffled,
             usual.gate if self.gate is None else self.gate,
-            usual.dropout if self.history_dropout is None else self.history_dropout,
+            usual.dropout if self.history_dropout is None else self.history_dropout, self.history_of or usual.of,
+            usual.unit_length if self.unit_length is None else self.unit_length,
         )  # fmt: skip
         parts = ["history" if self.history else "plain"]
         if self.history:
@@ -138,6 +166,8 @@ class Arm:
             parts += ["shuffled"] if reading.shuffled else []
             parts += ["gate"] if reading.gate != usual.gate else []
             parts += [f"dropout_{reading.dropout:g}"] if reading.dropout != usual.dropout else []
+            parts += [f"of_{reading.of}"] if reading.of != usual.of else []
+            parts += ["unit" if reading.unit_length else "length"] if reading.unit_length != usual.unit_length else []
         dim = config.model.embedding_dim * self.widening
         parts += [f"dim_{dim}"] if self.widening != 1 else []
         every = self.cpm_every or config.levels.cpm.every
@@ -204,12 +234,32 @@ ARMS = {
             title="E-CDCTR, a fifth of the rows trained without historical embeddings",
         ),
         Arm(
+            "ecdctr_history_unit", pretrained=True, history=True, unit_length=True,
+            title="E-CDCTR, historical embeddings of length one",
+        ),
+        Arm(
+            "ecdctr_history_user", pretrained=True, history=True, history_of="user",
+            title="E-CDCTR, historical embeddings of users alone",
+        ),
+        Arm(
+            "ecdctr_history_item", pretrained=True, history=True, history_of="item",
+            title="E-CDCTR, historical embeddings of items alone",
+        ),
+        Arm(
+            "ecdctr_table_state", pretrained=True, history=True, table_state="copied",
+            title="E-CDCTR, the tables' optimiser goes on from CPM",
+        ),
+        Arm(
             "ecdctr_retrained", pretrained=True, history=True, cpm_every=1,
             title="E-CDCTR, CPM and the ad model trained anew on their whole windows each day",
         ),
         Arm(
             "finetune", pretrained=True, history=False, batch_norm="keep", policy="full",
             title="Pre-train on natural content, fine-tune",
+        ),
+        Arm(
+            "finetune_table_state", pretrained=True, history=False, batch_norm="keep", policy="full", table_state="copied",
+            title="Pre-train, fine-tune, the tables' optimiser goes on",
         ),
         Arm(
             "autoft_field", pretrained=True, history=False, batch_norm="keep", policy="autoft_field",
@@ -227,7 +277,19 @@ ARMS = {
             "autoft_random", pretrained=True, history=False, batch_norm="keep", policy="autoft_random",
             title="Control: fields and layers of AutoFT chosen by coins",
         ),
+        Arm(
+            "autoft_prior", pretrained=True, history=False, batch_norm="keep", policy="autoft", tuned_prior=0.9, policy_gain=10.0,
+            title="AutoFT from a plain pre-trained model, beginning as full fine-tuning",
+        ),
         Arm("ecdctr_autoft", pretrained=True, history=True, policy="autoft", title="E-CDCTR fine-tuned by AutoFT"),
+        Arm(
+            "ecdctr_autoft_prior", pretrained=True, history=True, policy="autoft", tuned_prior=0.9, policy_gain=10.0,
+            title="E-CDCTR fine-tuned by AutoFT, beginning as full fine-tuning",
+        ),
+        Arm(
+            "ecdctr_autoft_steady", pretrained=True, history=True, policy="autoft", tuned_prior=0.9, policy_gain=10.0,
+            table_state="copied", title="The same, and the tables' optimiser goes on from CPM",
+        ),
         Arm("target_only", pretrained=False, history=False, title="Ads only"),
         Arm("target_only_wide", pretrained=False, history=False, widening=2, title="Ads only, embeddings twice as long"),
         Arm(

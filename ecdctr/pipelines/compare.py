@@ -13,7 +13,7 @@ from ecdctr.exceptions import InputError
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.compare_tuning import Settings, tune, with_training
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
-from ecdctr.pipelines.daily import walk, walk_window
+from ecdctr.pipelines.daily import walk_window
 from ecdctr.pipelines.differences import differences
 from ecdctr.pipelines.forgetting import forgetting
 from ecdctr.pipelines.holdout import holdout_before
@@ -21,11 +21,11 @@ from ecdctr.pipelines.prepare import prepare_tables
 from ecdctr.pipelines.run import input_stamp
 from ecdctr.pipelines.scored import load_scored
 from ecdctr.pipelines.summarize import dataset_facts, versions_of_walk
+from ecdctr.pipelines.walks import Outing, lanes_for, run_walks
 from ecdctr.pipelines.workspace import Workspace, workspace
 from ecdctr.report.comparison import Comparison
 from ecdctr.report.comparison_html import render_comparison_html
 from ecdctr.report.comparison_table import render_comparison_table
-from ecdctr.report.wording import duration
 from ecdctr.report.write import as_json, write_files
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def compare_arms(
     forgetting_days: int = 3,
     trials: int = 0,
     tuning_days: int = 3,
+    parallel: int | None = None,
     command: str = "",
     spark: "SparkSession | None" = None,
 ) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def compare_arms(
         trials: For each arm, settings that are tried on the days before the walk, the configured ones first; the best are
             walked. 0: every arm is walked as configured.
         tuning_days: Days that they are tried on.
+        parallel: Walks at once; None: as many as the cores hold. It changes no figure but seconds.
         command: For the report: what was called.
         spark: A session to use, for notebooks.
 
@@ -73,7 +75,7 @@ def compare_arms(
         Paths of both files, pooled means by arm, differences, and the closing table.
 
     Raises:
-        InputError: No seed, fewer than no days or trials, no day to tune on.
+        InputError: No seed, fewer than no days or trials, no day to tune on, several walks at once on a cluster.
     """
     if seeds < 1 or forgetting_days < 0 or trials < 0 or tuning_days < 1:
         raise InputError(
@@ -91,14 +93,15 @@ def compare_arms(
         return _result(config, finished)
     started = time.perf_counter()
     with workspace(config, spark) as opened:
+        lanes = lanes_for(opened, parallel)
         prepare_tables(opened, until)
         prepared = time.perf_counter()
         window = walk_window(config, opened, since, until)
-        tuning = tune(opened, config, window[0], trials, tuning_days) if trials else {}
+        tuning = tune(opened, config, window[0], trials, tuning_days, lanes) if trials else {}
         tuned = time.perf_counter()
         variants = _variants(config, opened, seeds, window[0], forgetting_days)
         chosen = {arm: found["trials"][found["chosen"]]["settings"] for arm, found in tuning.items()}
-        _walk_all(opened, variants, window, chosen)
+        run_walks(opened, _outings(variants, chosen), window, lanes)
         walked = time.perf_counter()
         logger.info("evaluating %d arms with %d seeds", len(config.arms), seeds)
         found = _evaluate(opened, variants, window, chosen)
@@ -133,23 +136,13 @@ def _of_arm(config: Config, arm: str, chosen: Chosen) -> Config:
     return with_training(config, arm, chosen[arm]) if chosen.get(arm) else config
 
 
-def _walk_all(opened: Workspace, variants: dict[int, Config], window: Window, chosen: Chosen) -> None:
-    """Walk one arm after the other, so that each is whole as early as possible."""
-    walks = [(config, arm) for config in variants.values() for arm in config.arms]
-    spent, trained = 0.0, 0
-    for number, (config, arm) in enumerate(walks, start=1):
-        since = time.perf_counter()
-        with opened.using(_of_arm(config, arm, chosen).model_copy(update={"arms": [arm]})):
-            done = walk(opened, *window)
-        if not any(done.trained.values()):
-            logger.info("%s, seed %d: all there already", arm, config.seed)
-            continue
-        spent, trained = spent + time.perf_counter() - since, trained + 1
-        left = spent / trained * (len(walks) - number)
-        logger.info(
-            "%s, seed %d: walked in %s; %d of %d walks done, about %s left",
-            arm, config.seed, duration(time.perf_counter() - since), number, len(walks), duration(left),
-        )  # fmt: skip
+def _outings(variants: dict[int, Config], chosen: Chosen) -> list[Outing]:
+    """Every arm of every seed, in the order in which each is whole as early as possible."""
+    return [
+        Outing(_of_arm(config, arm, chosen).model_copy(update={"arms": [arm]}), f"{arm}, seed {seed}")
+        for seed, config in variants.items()
+        for arm in config.arms
+    ]
 
 
 def _evaluate(opened: Workspace, variants: dict[int, Config], window: Window, chosen: Chosen) -> dict[str, Any]:

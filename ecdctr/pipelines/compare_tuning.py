@@ -2,7 +2,6 @@
 
 import datetime as dt
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,9 @@ from ecdctr.exceptions import InputError
 from ecdctr.metrics import summary
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.clock import DAY
-from ecdctr.pipelines.daily import walk
 from ecdctr.pipelines.evaluate import load_predictions
+from ecdctr.pipelines.walks import Outing, run_walks
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.report.wording import duration
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +98,9 @@ def tuning_window(since: dt.date, days: int, first_day: dt.date) -> tuple[dt.dat
     return start, since
 
 
-def tune(opened: Workspace, config: Config, since: dt.date, trials: int, days: int) -> dict[str, dict[str, Any]]:
+def tune(
+    opened: Workspace, config: Config, since: dt.date, trials: int, days: int, lanes: int = 1
+) -> dict[str, dict[str, Any]]:
     """Walk every arm with every trial's settings over the tuning days, with the configuration's own seed.
 
     Trials change A-CTR's training alone, so that all of an arm share its TPM and CPM versions. Versions are found by what
@@ -112,26 +112,29 @@ def tune(opened: Workspace, config: Config, since: dt.date, trials: int, days: i
         since: First day of the comparison; no tuning day lies on or after it.
         trials: For each arm.
         days: Tuning days.
+        lanes: Walks at once.
 
     Returns:
         By arm, the keys of `ecdctr.report.comparison.Tuning`.
     """
     window = tuning_window(since, days, opened.first_day("ad_samples"))
-    plan = [(arm, draw) for arm in config.arms for draw in draws(trials, config.seed)]
+    tried = draws(trials, config.seed)
+    plan = [(arm, draw.settings(training_of(config, arm))) for arm in config.arms for draw in tried]
+    outings = [
+        Outing(
+            with_training(config, arm, settings).model_copy(update={"arms": [arm], "holdout": None}),
+            f"{arm}, trial {place % trials + 1} of {trials}",
+        )
+        for place, (arm, settings) in enumerate(plan)
+    ]
+    run_walks(opened, outings, window, lanes)
     told: dict[str, list[dict[str, Any]]] = {arm: [] for arm in config.arms}
-    started = time.perf_counter()
-    for number, (arm, draw) in enumerate(plan, start=1):
-        settings = draw.settings(training_of(config, arm))
-        variant = with_training(config, arm, settings).model_copy(update={"arms": [arm], "holdout": None})
-        with opened.using(variant):
-            walk(opened, *window)
+    for (arm, settings), outing in zip(plan, outings, strict=True):
+        with opened.using(outing.config):
             rows = load_predictions(opened, [arm], *window)
         metrics = summary(rows["label"].to_numpy(), rows["probability"].to_numpy(), rows["user_id"].to_numpy())
         told[arm].append({"settings": settings, "metrics": metrics})
-        left = (time.perf_counter() - started) / number * (len(plan) - number)
-        logger.info(
-            "%s, trial %d of %d: AUC %s; about %s left", arm, len(told[arm]), trials, metrics["auc"], duration(left)
-        )
+        logger.info("%s: AUC %s with %s", outing.label, metrics["auc"], settings or "the configuration")
     return {
         arm: {"metric": METRIC, "window": window, "seed": config.seed, "trials": found, "chosen": best(found)}
         for arm, found in told.items()

@@ -6,29 +6,24 @@ from typing import Any
 from ecdctr.metrics import interval, resample
 from ecdctr.pipelines.scored import Scored
 from ecdctr.report.comparison import BASELINES
+from ecdctr.report.questions import METHODS, REASONS, REMEDIES, RIVALS
 
 METRICS = ("auc", "gauc", "log_loss")
-
-RIVALS = ("frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft")
-"""Other methods that E-CDCTR has to stand beside."""
-
-CONTROLS = {
-    "ecdctr": ("ecdctr_no_tpm", "ecdctr_no_cpm", "ecdctr_shuffled_embeddings", *RIVALS),
-    "ecdctr_autoft": RIVALS,
-    "autoft": ("autoft_random",),
-    "ecdctr_shuffled_embeddings": ("ecdctr_no_tpm",),
-    "target_only_wide": ("target_only",),
-}
-"""Further comparisons that answer a question of their own: what is a level worth, does the control gain nothing."""
+ASKED = [(question.arm, question.baseline) for question in (*REASONS, *REMEDIES)]
 
 
 def pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """(arm, baseline): with both baselines; else, once for two arms, with `ecdctr` for its variants, and with controls."""
-    found = []
+    """(arm, baseline): each with both baselines and, once for two arms, with what a question asks and `ecdctr` for its variants.
+
+    Arms of the method are also compared with every other method.
+    """
+    found: list[tuple[str, str]] = []
     for arm in arms:
+        asked = [baseline for one, baseline in ASKED if one == arm]
+        rivals = RIVALS if arm in METHODS else ()
         variant = ("ecdctr",) if arm.startswith("ecdctr_") else ()
-        for baseline in dict.fromkeys((*BASELINES, *CONTROLS.get(arm, ()), *variant)):
-            told = baseline not in BASELINES and (baseline, arm) in found
+        for baseline in dict.fromkeys((*BASELINES, *asked, *rivals, *variant)):
+            told = baseline not in BASELINES and ((baseline, arm) in found or (baseline, arm) in ASKED)
             if baseline in arms and baseline != arm and not told:
                 found.append((arm, baseline))
     return found

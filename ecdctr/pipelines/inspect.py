@@ -32,7 +32,7 @@ def show_model(workspace: Workspace, version: str) -> dict[str, Any]:
         InputError: No such version.
     """
     entries = {entry.version: entry for entry in workspace.ledger.versions()}
-    _require(version, entries, "version", "ecdctr models list")
+    require(version, entries, "version", "ecdctr models list")
     tree = dataclasses.asdict(entries[version])
     record = json.loads(tree.pop("metrics_json"))
     return tree | {name: value for name, value in record.items() if name != "loss_curve"}
@@ -49,7 +49,7 @@ def show_table(workspace: Workspace, name: str) -> dict[str, Any]:
     Raises:
         InputError: No such table, or one that is not written yet.
     """
-    _require(name, TABLES, "table", "ecdctr tables list")
+    require(name, TABLES, "table", "ecdctr tables list")
     if not workspace.lake.exists(name):
         raise InputError(f"table {name} is not written yet", hint="ecdctr prepare, or ecdctr run")
     snapshot = workspace.lake.snapshot(name)
@@ -77,7 +77,12 @@ def _type(kind: Any) -> str:
     return "struct<" + ",".join(f"{field['name']}:{_type(field['type'])}" for field in kind["fields"]) + ">"
 
 
-def _require(name: str, known: Any, kind: str, command: str) -> None:
+def require(name: str, known: Any, kind: str, command: str) -> None:
+    """Refuse a name that is not known, with the nearest one that is.
+
+    Raises:
+        InputError: It is not known.
+    """
     if name not in known:
         near = difflib.get_close_matches(name, list(known), n=1)
         raise InputError(f"no {kind} {name!r}", hint=f"did you mean {near[0]}?" if near else f"see {command}")

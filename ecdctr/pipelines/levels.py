@@ -105,6 +105,8 @@ class Levels:
         level = self.config.levels.actr
         window = self._window("ad_samples", date, level.window)
         start, parents = Start(kind="scratch"), []
+        # What the parameters come from.
+        origin: LedgerEntry | None = None
         twin = arm.twin(self.config)
         cpm = self._newest("cpm", twin.name, date) if arm.needs_cpm else None
         if arm.needs_cpm and cpm is None:
@@ -117,14 +119,16 @@ class Levels:
             parents = [cpm.version]
         if cpm is not None and arm.pretrained:
             start = self._start("warm", cpm, arm.batch_norm or self.config.transfer.batch_norm)
+            kept = arm.table_state or self.config.transfer.table_state
+            origin, start = cpm, start.model_copy(update={"table_state": kept})
         previous = self._newest("actr", arm.name, date - DAY)
         # A frozen tower is replaced beside the model that goes on; whatever was copied or read as an input is not.
         goes_on = previous is not None and (arm.frozen == "tower" or set(parents) <= set(previous.parents))
         if previous is not None and previous.window_until > window[0] and goes_on:
-            start = self._start("continue", previous)
+            origin, start = previous, self._start("continue", previous)
             parents = [*parents, previous.version]
             window = (trained_until(previous), date)
-        history, snapshots = self._history(date, twin.history)
+        history, snapshots = self._history(date, twin.history, origin if self.config.transfer.pin_snapshots else None)
         if arm.frozen == "features" and cpm is not None:
             # CPM has seen no ad, so its newest vectors tell no row of this table its own label.
             dim = self.config.model.embedding_dim
@@ -153,8 +157,9 @@ class Levels:
         window = (min(ads[0], natural[0]), date)
         (ads, held), (natural, _) = (_hold_back(part, joint.training) for part in (ads, natural))
         train = [self._files("ad_samples", ads, joint.ad_weight), self._files("natural_samples", natural)]
+        features = self.workspace.all_features if arm.joint == "minet" else self.workspace.features
         task = self._task(
-            "actr", arm.name, date, window, self.workspace.features, arm.joint or "", arm.options(self.config),
+            "actr", arm.name, date, window, features, arm.joint or "", arm.options(self.config),
             joint.training, start, score=(date, date + DAY) if score else None, train=train, held=held,
             warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
@@ -185,7 +190,7 @@ class Levels:
         kind = arm.policy or self.config.transfer.policy
         if kind == "full" or not arm.pretrained:
             return None
-        return FineTune(kind=kind, settings=self.config.transfer.autoft)
+        return FineTune(kind=kind, settings=arm.autoft(self.config))
 
     def _warmup(self, start: Start, arm: Arm) -> int:
         """Batches over which running statistics of batch normalisation begin; 0 where they go on or are copied."""
@@ -194,11 +199,22 @@ class Levels:
         wanted = transfer.batch_norm_warmup if arm.batch_norm_warmup is None else arm.batch_norm_warmup
         return transfer.batch_norm_warmup_batches if anew and wanted else 0
 
-    def _history(self, date: dt.date, reading: Reading | None) -> tuple[History | None, list[str]]:
-        """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones."""
+    def _history(
+        self, date: dt.date, reading: Reading | None, origin: LedgerEntry | None = None
+    ) -> tuple[History | None, list[str]]:
+        """Snapshots that rows before or on `date` may look up, oldest first, and the names of the newest ones.
+
+        Args:
+            date: The day that is served.
+            reading: How they are read.
+            origin: Where given, no snapshot newer than those that this version was trained to read.
+        """
         if reading is None:
             return None, []
         entries = [entry for entry in self.publisher.versions("tpm", BASE) if entry.window_until <= date]
+        if origin is not None:
+            newest = max(entry.window_until for entry in entries if entry.version in origin.parents)
+            entries = [entry for entry in entries if entry.window_until <= newest]
         if not entries:
             self.publisher.refuse_other_generation("tpm", BASE)
             raise NotReadyError(
@@ -206,7 +222,8 @@ class Levels:
             )
         history = History(
             snapshots=[self._snapshot(entry) for entry in entries], count=reading.count, lookup=reading.lookup, dim=self.config.levels.tpm.embedding_dim,
-            shuffled=reading.shuffled,
+            shuffled=reading.shuffled, unit_length=reading.unit_length,
+            entities=["user", "item"] if reading.of == "both" else [reading.of],
         )  # fmt: skip
         return history, [entry.version for entry in entries[-reading.count :]]
 

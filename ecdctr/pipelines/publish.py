@@ -85,8 +85,11 @@ class Publisher:
 
     def flush(self) -> None:
         """Write predictions and snapshots of all waiting versions, then one ledger commit that publishes them."""
-        if not self.waiting:
-            return
+        if self.waiting:
+            with self.workspace.publishing:
+                self._flush()
+
+    def _flush(self) -> None:
         lake = self.workspace.lake
         for trained in self.waiting:
             if trained.task.level == "tpm":

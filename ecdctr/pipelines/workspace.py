@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Self
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
+from ecdctr.distributed.spark_slots import is_local
 from ecdctr.etl.expiry import ExpiredTokens, write_expired
 from ecdctr.etl.notes import generation_of
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
-from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError
+from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
 from ecdctr.hooks import FailureEvent, Hook, Hooks
 from ecdctr.lake.leases import Lease
 from ecdctr.lake.ledger import Ledger, LedgerEntry
-from ecdctr.lake.session import spark_session
+from ecdctr.lake.session import SUBMITTED, spark_session
 from ecdctr.lake.tables import Lake, PinnedFiles
 from ecdctr.pipelines.progress import ProgressView
 
@@ -54,12 +56,23 @@ class Workspace:
         self._expired: dict[dt.date, ExpiredTokens] = {}
         self.startup: dict[str, float] = {}
         self.opening: dict[str, float] = {}
-        self.progress = ProgressView()
+        self.publishing = threading.Lock()
+        """Held while versions are published: Delta's writers come one after the other."""
+        self._first: Workspace | None = None
+        self._place = ""
+        self._stopping = False
 
     @cached_property
     def spark(self) -> "SparkSession":
         """The Spark session."""
+        if self._first is not None:
+            return self._first.spark
         return self._given or spark_session(self.config.spark, f"ecdctr {self.config.name}")
+
+    @cached_property
+    def progress(self) -> ProgressView:
+        """Bars on a terminal."""
+        return ProgressView()
 
     @cached_property
     def root(self) -> Path:
@@ -89,11 +102,16 @@ class Workspace:
         return Lease(self.root)
 
     @cached_property
-    def features(self) -> FeatureSet:
+    def all_features(self) -> FeatureSet:
         """The sample contract."""
         dataset = self.config.dataset
         buckets = {name: rules.oov_buckets for name, rules in self.config.vocabularies.items()}
         return feature_set(dataset, buckets)
+
+    @cached_property
+    def features(self) -> FeatureSet:
+        """What of the samples every arm but `minet` reads."""
+        return self.all_features.without(self.config.dataset.read_by_minet())
 
     def pinned(self, table: str) -> PinnedFiles:
         """The exact files of the newest version of a samples table, pinned for the length of the command."""
@@ -147,7 +165,7 @@ class Workspace:
     def rows_until(self, date: dt.date) -> dict[str, int]:
         """Table rows of each vocabulary as known from days strictly before `date`."""
         if self._marks is None:
-            self._marks = high_water_marks(self.lake, self.features)
+            self._marks = high_water_marks(self.lake, self.all_features)
         return self._marks.rows_until(date)
 
     def expired(self, date: dt.date) -> ExpiredTokens:
@@ -166,6 +184,8 @@ class Workspace:
         """Run a task on all ranks, which are started by the first call and stay for the next one."""
         if self._ranks is None:
             self._ranks = self._start_ranks()
+        if self._stopping:
+            raise TemporaryError("stopped as asked", hint="call again to go on")
         with self.progress.level(label) as on_progress:
             results = self._ranks.call(name, payload, on_progress=on_progress)
         # Of the first version that these ranks train: what lies between their start and their first step.
@@ -181,16 +201,56 @@ class Workspace:
         finally:
             self.config = before
 
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether Spark's tasks run on this machine, where ranks may as well be processes beside it."""
+        submitted = self._given is None and SUBMITTED in os.environ
+        given = self.spark if submitted else self._given
+        return is_local((given.sparkContext.master or "") if given is not None else self.config.spark.master)
+
+    def beside(self, number: int) -> "Workspace":
+        """Another workspace on the very same versions of tables, with ranks of its own: for another thread.
+
+        Its ranks are processes of this machine; hooks, progress and leases are this one's, and are closed with this one.
+
+        Args:
+            number: Tells it from others.
+        """
+        # Hooks are made once.
+        other = Workspace(self.config.model_copy(update={"hooks": []}))
+        other.config, other._first, other._place = self.config, self, f"-{number}"
+        other.hooks, other.progress, other.publishing = self.hooks, self.progress, self.publishing
+        # Opened once: it removes what interrupted writers have left, which another thread's writers would look like.
+        other.store = self.store
+        for table in ("natural_samples", "ad_samples"):
+            self.pinned(table)
+        self.rows_until(dt.date.min)
+        other._pins, other._marks, other._generation = self._pins, self._marks, self.generation()
+        other._expired = self._expired
+        return other
+
+    def stop(self) -> None:
+        """Ask what the ranks do, or would do next, to stop at its next step; from any thread."""
+        self._stopping = True
+        if self._ranks is not None:
+            self._ranks.stop()
+
+    def abort(self) -> None:
+        """End the ranks now; from any thread."""
+        self.stop()
+        if self._ranks is not None:
+            self._ranks.abort()
+
     def _start_ranks(self) -> RankSession:
         config = self.config
-        mailbox = self.root / "_sessions" / str(os.getpid())
+        mailbox = self.root / "_sessions" / f"{os.getpid()}{self._place}"
         shutil.rmtree(mailbox, ignore_errors=True)
         logger.info("starting %d training ranks", config.ranks)
         session = RankSession(
-            self.spark,
+            None if self._first is not None else self.spark,
             config.ranks,
             mailbox,
-            threads_per_rank=config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks),
+            threads_per_rank=threads_of_rank(config),
             stall_seconds=config.stall_seconds,
             local_exchange=config.local_exchange,
         )
@@ -204,13 +264,19 @@ class Workspace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, AlreadyDone | NotReadyError):
-            self.hooks.fire(FailureEvent, error=type(error).__name__, message=str(error))
-        self.progress.close()
-        self.lease.release()
+        if self._first is None:
+            if isinstance(error, Exception) and not isinstance(error, AlreadyDone | NotReadyError):
+                self.hooks.fire(FailureEvent, error=type(error).__name__, message=str(error))
+            self.progress.close()
+            self.lease.release()
         if self._ranks is not None:
             self._ranks.__exit__(kind, error, trace)
             self._ranks = None
+
+
+def threads_of_rank(config: Config) -> int:
+    """Threads that torch uses in each rank."""
+    return config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
-"""`docs/results.md` from stored comparisons: `python -m ecdctr.report.results [runs/NAME/compare.json …]`.
+"""`docs/results.md` from stored comparisons: `python -m ecdctr.report.results [runs/NAME/compare.json …] [--earlier …]`.
 
-Each comparison that is named is stored as `docs/results/NAME.json`, without what the page does not show; then the page is
-written anew from all that are stored, so that no figure in it was typed by hand.
+Each comparison that is named is stored as `docs/results/NAME.json`, without what no page shows; one on earlier days, on which
+remedies were chosen, as `docs/results/earlier/NAME.json`. Then the summary and one page for each data set are written anew
+from all that are stored, so that no figure in them was typed by hand.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,21 +13,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
-from ecdctr.report.comparison import ComparedArm, Comparison, Cost
-from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence, tuning_sentence
-from ecdctr.report.wording import DASH, NAMES, count, duration, number, printable, signed, span
+from ecdctr.report.comparison import BASELINES, Comparison
+from ecdctr.report.comparison_words import between, cell, headline
+from ecdctr.report.questions import AIM, METHODS, REASONS, REMEDIES, RIVALS, Question
+from ecdctr.report.results_page import facts, render_page, table
+from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
+OTHERS = [rival for rival in RIVALS if rival != BASELINES[-1]]
+STORE, EARLIER = "results", "earlier"
 HEAD = """# Results
 
-This page is written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
+Written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
 `ecdctr compare` wrote. Figures are means over seeds on days that the models had not seen. Differences are in points
 (hundredths of AUC or GAUC) with 95 % intervals from resampling users, the same ones for all arms and seeds; * marks those
-whose whole interval lies on one side of zero, and nothing else is called a gain. How each number is made:
-[metrics.md](metrics.md), [compare.md](compare.md).
+whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. Seeds vary less than users
+do; where they disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
 """
-METRICS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
-PARTS = (("cold_users", "cold", "users new to ads"), ("cold_ads", "cold", "new ads"), ("returning_users", "returning", "returning users"))  # fmt: skip
 
 
 def summarized(comparison: Comparison) -> Comparison:
@@ -42,116 +46,207 @@ def summarized(comparison: Comparison) -> Comparison:
     return comparison.model_copy(update={"arms": arms})
 
 
-def render_results(comparisons: Sequence[Comparison]) -> str:
-    """The page."""
-    parts = [HEAD]
-    if not comparisons:
-        parts.append("\nNo comparison is stored yet.\n")
+def render_results(comparisons: Sequence[Comparison], earlier: Sequence[Comparison] = ()) -> str:
+    """The summary over all data sets.
+
+    Args:
+        comparisons: On the days that the method is judged by.
+        earlier: On days before them, on which remedies were chosen.
+    """
+    lines = [HEAD]
+    if comparisons:
+        for part in (_short, _datasets, _arms, _aim, _reasons, _remedies):
+            lines += part(comparisons)
+        lines += _chosen(earlier)
+    else:
+        lines.append("No comparison is stored yet.")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _short(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What a reader in a hurry should know."""
+    yield "## In short"
+    yield ""
     for comparison in comparisons:
-        parts.append("\n" + "\n".join(_section(comparison)) + "\n")
-    return "".join(parts)
+        best = []
+        for metric in DECIDING:
+            known = {
+                name: value
+                for name, arm in comparison.arms.items()
+                if (value := getattr(arm.mean, metric)) is not None and "shuffled" not in name and "random" not in name
+            }
+            if known:
+                highest = max(known, key=lambda name: known[name])
+                best.append(f"{NAMES[metric]} of `{highest}` ({number(known[highest])})")
+        yield f"- **{printable(comparison.dataset.name)}**: highest are {' and '.join(best)}. {headline(comparison)}"
+    reached = _reached(comparisons)
+    yield f"- The aim is {'reached by ' + ', '.join(reached) if reached else 'reached by no arm'}; see below what it asks and where each arm falls short."
+    for words, told in (("helped", "better"), ("hurt", "worse")):
+        found = [
+            f"`{remedy.arm}` ({_answer(comparisons, remedy)})"
+            for remedy in REMEDIES
+            if told in _answer(comparisons, remedy)
+        ]
+        if found:
+            yield f"- Remedies that {words} beyond chance somewhere: {', '.join(found)}."
+    yield ""
 
 
-def _section(comparison: Comparison) -> Iterator[str]:
-    first = next(iter(comparison.arms.values())).mean
-    data = comparison.dataset
-    yield f"## {printable(data.name)}"
+def _datasets(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield "## Data sets"
     yield ""
-    yield f"{printable(comparison.description) or 'No description'}. {count(data.natural_rows)} natural impressions, "
-    yield f"{count(data.ad_rows)} of ads; ad days {span(*comparison.window)} walked: {count(first.rows)} impressions, "
-    yield f"{count(first.clicks)} clicks. Seeds {', '.join(map(str, comparison.seeds))}; code {comparison.code_version}, "
-    yield f"configuration `{comparison.config_digest[:12]}`; {duration(comparison.seconds['total'])} in the call that ended it."
+    for comparison in comparisons:
+        name = printable(comparison.dataset.name)
+        yield f"- [{name}](results/{name}.md): {facts(comparison)}"
     yield ""
-    if comparison.command:
-        yield f"    {printable_command(comparison.command)}"
+
+
+def _arms(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    for metric in DECIDING:
+        yield f"## {NAMES[metric]}"
         yield ""
-    if tuning_sentence(comparison):
-        yield tuning_sentence(comparison)
+        yield f"Of each arm, and in brackets how much above `{BASELINES[-1]}` it is, the strongest simple baseline."
         yield ""
-    yield f"**{headline(comparison)}**"
+        yield from table(
+            ["arm", *_names(comparisons)],
+            [
+                [f"`{arm}`", *(_value(comparison, arm, metric) for comparison in comparisons)]
+                for arm in _all_arms(comparisons)
+            ],
+        )
+
+
+def _value(comparison: Comparison, arm: str, metric: str) -> str:
+    found = comparison.arms.get(arm)
+    if found is None:
+        return ""
+    value = number(getattr(found.mean, metric))
+    difference = between(comparison, arm, BASELINES[-1], metric)
+    return value if difference is None else f"{value} ({cell(difference)})"
+
+
+def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield "## What this says about the aim"
     yield ""
-    against = [(baseline, metric) for baseline in baselines(comparison) for metric in ("auc", "gauc")]
-    yield from _table(
-        ["arm", *(NAMES[metric] for metric in METRICS), *(f"{NAMES[m]} − `{baseline}`" for baseline, m in against)],
+    yield (
+        f"The aim: {' or '.join(f'`{name}`' for name in AIM)} nowhere below a baseline in AUC or GAUC, never below `{BASELINES[0]}`, "
+        f"and above `{BASELINES[-1]}` beyond its interval on at least two data sets. Beyond their intervals, the arms of the method are"
+    )
+    yield ""
+    simple = BASELINES[-1]
+    rows = []
+    for arm in _methods(comparisons):
+        found = (
+            _places(comparisons, arm, [BASELINES[0]], "better"), _places(comparisons, arm, [simple], "better"),
+            _places(comparisons, arm, [simple], "worse"), _places(comparisons, arm, OTHERS, "worse"),
+        )  # fmt: skip
+        rows.append([f"`{arm}`", *("; ".join(told) or "nowhere" for told in found)])
+    yield from table(
+        ["arm", f"above `{BASELINES[0]}`", f"above `{simple}`", f"below `{simple}`", "below another baseline"], rows
+    )
+    reached = _reached(comparisons)
+    yield f"**Reached by {', '.join(reached)}.**" if reached else "**No arm reaches it.**"
+    yield ""
+
+
+def _methods(comparisons: Sequence[Comparison]) -> list[str]:
+    return [arm for arm in _all_arms(comparisons) if arm in METHODS]
+
+
+def _reached(comparisons: Sequence[Comparison]) -> list[str]:
+    """Arms of the method that are below no baseline, and above the strongest simple one on two data sets or more."""
+    found = []
+    for arm in _methods(comparisons):
+        on = [c for c in comparisons if _places([c], arm, [BASELINES[-1]], "better")]
+        if len(on) >= 2 and not _places(comparisons, arm, RIVALS, "worse"):
+            found.append(f"`{arm}`")
+    return found
+
+
+def _places(comparisons: Sequence[Comparison], arm: str, baselines: Sequence[str], verdict: str) -> list[str]:
+    """Data set, metric and, of several baselines, which one, for each difference with that verdict."""
+    found = []
+    for comparison in comparisons:
+        for metric in DECIDING:
+            for baseline in baselines:
+                difference = between(comparison, arm, baseline, metric)
+                if difference is not None and verdict_of(difference) == verdict:
+                    which = f" of `{baseline}`" if len(baselines) > 1 else ""
+                    found.append(f"{printable(comparison.dataset.name)}, {NAMES[metric]}{which}")
+    return found
+
+
+def _reasons(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield from _asked(comparisons, REASONS, "Why: what each part is worth", "question")
+
+
+def _remedies(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    yield from _asked(comparisons, REMEDIES, "What each remedy brought", "remedy")
+
+
+def _chosen(earlier: Sequence[Comparison]) -> Iterator[str]:
+    if not earlier:
+        return
+    yield from _asked(earlier, REMEDIES, "On which days the remedies were chosen", "remedy")
+    yield "None of the days above was looked at to choose what to try there. The table is of these earlier days:"
+    yield ""
+    yield from (f"- {printable(comparison.dataset.name)}: {facts(comparison)}" for comparison in earlier)
+    yield ""
+
+
+def _asked(comparisons: Sequence[Comparison], questions: Sequence[Question], title: str, kind: str) -> Iterator[str]:
+    known = [
+        (question, told)
+        for question in questions
+        if any(told := [_told(comparison, question) for comparison in comparisons])
+    ]
+    if not known:
+        return
+    yield f"## {title}"
+    yield ""
+    yield from table(
+        [kind, "answer", "difference", *(f"{name}, {NAMES[metric]}" for name in _names(comparisons) for metric in DECIDING)],
         [
             [
-                f"`{name}`", *(number(getattr(arm.mean, metric)) for metric in METRICS),
-                *(cell(between(comparison, name, baseline, metric)) for baseline, metric in against),
+                question.asked, _answer(comparisons, question), f"`{question.arm}` − `{question.baseline}`",
+                *(text for each in told for text in (each or [""] * len(DECIDING))),
             ]
-            for name, arm in comparison.arms.items()
+            for question, told in known
         ],
     )  # fmt: skip
-    told = questions(comparison)
-    if told:
-        yield "What each part is worth, and what the control gains:"
-        yield ""
-        yield from (f"- {sentence(comparison, difference)}" for difference in told)
-        yield ""
-    yield from _table(
-        ["arm", *(f"AUC, {title} (clicks)" for _, _, title in PARTS), "backward transfer, AUC points"],
-        [
-            [f"`{name}`", *(_part(arm, attribute, part) for attribute, part, _ in PARTS), _forgotten(arm)]
-            for name, arm in comparison.arms.items()
-        ],
-    )
-    yield "Cost per day: rows that training reads, by level (TPM and CPM spread over their clocks), against training all of it "
-    yield "anew each day; seconds of training of an average day, and of all versions that the walk rests on. What training CPM and the ad "
-    yield "model anew each day takes and brings is measured where the arm `ecdctr_retrained` is among them."
-    yield ""
-    yield from _table(
-        [
-            "arm",
-            "a daily update",
-            "A-CTR",
-            "CPM",
-            "TPM",
-            "together",
-            "anew each day",
-            "seconds a day",
-            "training of the walk",
-        ],
-        [[f"`{name}`", *_cost(arm.cost), duration(arm.train_seconds)] for name, arm in comparison.arms.items()],
-    )
 
 
-def printable_command(command: str) -> str:
-    """A command without control characters, whole."""
-    return "".join(letter if letter.isprintable() else "·" for letter in command)
+def _told(comparison: Comparison, question: Question) -> list[str]:
+    """The difference in each metric; nothing where the data set has not both arms."""
+    found = [between(comparison, question.arm, question.baseline, metric) for metric in DECIDING]
+    return [cell(difference) for difference in found] if any(found) else []
 
 
-def _part(arm: ComparedArm, attribute: str, part: str) -> str:
-    metrics = getattr(arm, attribute).get(part)
-    return f"{number(metrics.auc)} ({count(metrics.clicks)})" if metrics else DASH
-
-
-def _forgotten(arm: ComparedArm) -> str:
-    found = arm.forgetting
-    if found.backward_transfer is None:
-        return DASH
-    text = signed("auc", found.backward_transfer)
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} [{signed('auc', found.low)}, {signed('auc', found.high)}]"
-
-
-def _cost(cost: Cost) -> list[str]:
-    levels = [cost.per_day.get(level) for level in ("actr", "cpm", "tpm")]
-    together = sum(effort.rows for effort in levels if effort)
-    anew = sum(effort.rows for effort in cost.retrained_daily.values())
-    return [
-        count(round(cost.update.rows)) if cost.update else DASH,
-        *(count(round(effort.rows)) if effort else DASH for effort in levels),
-        count(round(together)),
-        count(round(anew)),
-        f"{sum(effort.seconds or 0.0 for effort in levels if effort):.1f}",
+def _answer(comparisons: Sequence[Comparison], question: Question) -> str:
+    """What all data sets say together, in a word or two."""
+    found = [
+        (metric, verdict_of(difference))
+        for comparison in comparisons
+        for metric in DECIDING
+        if (difference := between(comparison, question.arm, question.baseline, metric)) is not None
     ]
+    counts = {
+        word: [NAMES[metric] for metric, verdict in found if verdict == word] for word in ("better", "worse")
+    }  # fmt: skip
+    parts = [
+        f"{word} in {' and '.join(f'{names.count(name)}× {name}' for name in dict.fromkeys(names))}"
+        for word, names in counts.items()
+        if names
+    ]
+    return "; ".join(parts) or "cannot be told"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|---" + "|---:" * (len(head) - 1) + "|"
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    return [printable(comparison.dataset.name) for comparison in comparisons]
+
+
+def _all_arms(comparisons: Sequence[Comparison]) -> list[str]:
+    return list(dict.fromkeys(arm for comparison in comparisons for arm in comparison.arms))
 
 
 def load_comparison(path: Path) -> Comparison:
@@ -166,26 +261,47 @@ def load_comparison(path: Path) -> Comparison:
         raise InputError(f"{path} is no comparison: {error}", hint="write it with ecdctr compare") from error
 
 
-def write_results(docs: Path, named: Sequence[Path]) -> list[str]:
-    """Store the named comparisons and write the page from all that are stored.
+def rendered(docs: Path) -> dict[str, str]:
+    """All pages of what is stored below the documentation's folder, by their path there."""
+    comparisons, earlier = (
+        [load_comparison(path) for path in sorted(folder.glob("*.json"))]
+        for folder in (docs / STORE, docs / STORE / EARLIER)
+    )
+    pages = {f"{STORE}/{comparison.dataset.name}.md": render_page(comparison) for comparison in comparisons}
+    return {"results.md": render_results(comparisons, earlier)} | pages
+
+
+def write_results(docs: Path, named: Sequence[Path], earlier: Sequence[Path] = ()) -> list[str]:
+    """Store the named comparisons and write the pages from all that are stored.
 
     Args:
         docs: The folder of the documentation.
         named: `compare.json` files to store; those stored before stay.
+        earlier: Those of earlier days.
 
     Returns:
-        Names of all stored comparisons.
+        The pages that were written.
     """
-    store = docs / "results"
-    for path in named:
-        comparison = summarized(load_comparison(path))
-        write_files(store, {f"{comparison.dataset.name}.json": as_json(comparison.tree())})
-    comparisons = [load_comparison(path) for path in sorted(store.glob("*.json"))]
-    write_files(docs, {"results.md": render_results(comparisons)})
-    return [comparison.dataset.name for comparison in comparisons]
+    for folder, paths in ((docs / STORE, named), (docs / STORE / EARLIER, earlier)):
+        for path in paths:
+            comparison = summarized(load_comparison(path))
+            write_files(folder, {f"{comparison.dataset.name}.json": as_json(comparison.tree())})
+    pages = rendered(docs)
+    for name, page in pages.items():
+        write_files((docs / name).parent, {Path(name).name: page})
+    return list(pages)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Command line: see the module."""
+    parser = argparse.ArgumentParser(prog="python -m ecdctr.report.results")
+    parser.add_argument("comparisons", nargs="*", type=Path, help="compare.json files to store")
+    parser.add_argument("--earlier", nargs="*", type=Path, default=[], help="those of earlier days")
+    asked = parser.parse_args(arguments)
+    sys.stdout.write(
+        "".join(f"docs/{name}\n" for name in write_results(Path("docs"), asked.comparisons, asked.earlier))
+    )
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        "docs/results.md: " + (", ".join(write_results(Path("docs"), [Path(a) for a in sys.argv[1:]])) or "none") + "\n"
-    )
+    main(sys.argv[1:])

@@ -2,41 +2,75 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ecdctr.artifacts.tensor_files import write_tensors
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import InputError
 from ecdctr.features import FeatureSet
 from ecdctr.features.encoding import FIRST_BUCKET
+from ecdctr.features.feature_set import SOURCE
+from ecdctr.nn.embedding import EmbeddingTables
+
+FILE = "expired.safetensors"
 
 
 class Expired:
     """Which ids of which vocabularies have expired.
 
     Args:
-        folder: As `ecdctr.etl.expiry` writes it.
-        counts: How many ids of each vocabulary it holds.
-        rows: Known rows of each vocabulary; later ids are out of vocabulary anyway.
+        flags: By vocabulary, `(R,)` of its known rows; one that has none may be left out.
         features: The sample contract.
-
-    Raises:
-        InputError: A file is missing or damaged, or the numbers differ.
     """
 
-    def __init__(self, folder: Path, counts: Mapping[str, int], rows: Mapping[str, int], features: FeatureSet) -> None:
-        self.features = features
-        self._flags: dict[str, Tensor] = {}
+    def __init__(self, flags: Mapping[str, Tensor], features: FeatureSet) -> None:
+        self.features, self._flags = features, dict(flags)
+
+    @classmethod
+    def listed(cls, folder: Path, counts: Mapping[str, int], rows: Mapping[str, int], features: FeatureSet) -> Self:
+        """Those of a list that was written for a level.
+
+        Args:
+            folder: As `ecdctr.etl.expiry` writes it.
+            counts: How many ids of each vocabulary it holds.
+            rows: Known rows of each vocabulary; later ids are out of vocabulary anyway.
+            features: The sample contract.
+
+        Raises:
+            InputError: A file is missing or damaged, or the numbers differ.
+        """
+        found: dict[str, Tensor] = {}
         for name in features.vocabularies:
             if counts.get(name):
                 ids = _ids(folder, name, counts[name])
-                flags = torch.zeros(rows[name], dtype=torch.bool)
-                flags[ids[ids < rows[name]]] = True
-                self._flags[name] = flags
+                found[name] = torch.zeros(rows[name], dtype=torch.bool)
+                found[name][ids[ids < rows[name]]] = True
+        return cls(found, features)
+
+    @classmethod
+    def of_version(cls, version: Path, features: FeatureSet) -> Self:
+        """Those that a published version was trained without."""
+        return cls(load_file(version / FILE) if (version / FILE).exists() else {}, features)
+
+    def write(self, version: Path) -> None:
+        """Put them beside the parameters of a version: the list that was made for the level does not last."""
+        write_tensors(version / FILE, self._flags)
+
+    def read_as_buckets(self, tables: EmbeddingTables) -> None:
+        """Give expired rows of tables what their buckets have, so that an id need not be hidden to be read so."""
+        for name, flags in self._flags.items():
+            ids = flags.nonzero().squeeze(1)
+            for own in {name, SOURCE + name} & tables.rows.keys():
+                table = tables.table(own)
+                there = ids[ids < len(table)]
+                table[there] = table[self._bucket(there, name)]
 
     def hide(self, batch: Batch) -> Batch:
         """The same rows with buckets in place of expired ids; historical vectors that are attached stay those of the ids."""
@@ -55,8 +89,10 @@ class Expired:
         if flags is None:
             return ids
         gone = flags[ids.clamp(max=len(flags) - 1)] & (ids < len(flags))
-        bucket = FIRST_BUCKET + (ids - FIRST_BUCKET) % self.features.oov_buckets[vocabulary]
-        return torch.where(gone, bucket, ids)
+        return torch.where(gone, self._bucket(ids, vocabulary), ids)
+
+    def _bucket(self, ids: Tensor, vocabulary: str) -> Tensor:
+        return FIRST_BUCKET + (ids - FIRST_BUCKET) % self.features.oov_buckets[vocabulary]
 
 
 def _ids(folder: Path, vocabulary: str, count: int) -> Tensor:

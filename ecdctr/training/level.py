@@ -21,13 +21,11 @@ from ecdctr.distributed.through_host import for_device
 from ecdctr.exceptions import ConfigError, IntegrityError
 from ecdctr.features.domains import DOMAINS
 from ecdctr.models.base import CTRModel
-from ecdctr.models.full import FullModel
 from ecdctr.models.joint import JointModel
-from ecdctr.models.registry import build
 from ecdctr.training.compilation import compiled
 from ecdctr.training.device import device_of, move
 from ecdctr.training.early_stopping import summary_of
-from ecdctr.training.level_batches import level_batches, plan_rows
+from ecdctr.training.level_batches import expired_ids, level_batches, plan_rows
 from ecdctr.training.level_loop import LOOK_ROWS, LevelLoop
 from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
@@ -35,6 +33,7 @@ from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
 from ecdctr.training.rates import Copied
 from ecdctr.training.snapshot_export import export_snapshot
+from ecdctr.training.structure import Structure
 from ecdctr.training.table_plan import TableSize, plan_tables
 from ecdctr.training.task import LevelTask
 from ecdctr.training.trainer import Progress, Trainer
@@ -51,7 +50,7 @@ from ecdctr.training.versions import (
     read_tensors,
 )
 from ecdctr.transfer.autoft import AutoFT
-from ecdctr.transfer.fine_tuning import fine_tune, start_from
+from ecdctr.transfer.fine_tuning import start_from
 from ecdctr.transfer.frozen_tower import FrozenTower
 from ecdctr.transfer.policy_statistics import PolicyStatistics
 
@@ -122,22 +121,15 @@ def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dic
 
 
 def _build(task: LevelTask, collective: Collective, device: torch.device = CPU) -> CTRModel:
-    features = task.feature_set()
-    options = task.options | ({"history_dim": task.history.dim} if task.history else {})
-    model = build(task.backbone, features=features, rows=task.rows, seed=task.seed, **options)
+    steps = 1
+    if task.fine_tune is not None:
+        # A version that goes on loads the count of the one that started from CPM.
+        steps = plan_rows(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
+    model = Structure.of(task).build(steps)
     if len(task.train) > 1 and not isinstance(model, JointModel):
         raise ConfigError(
             f"{task.backbone} has one head and cannot train on {len(task.train)} domains", hint="see docs/baselines.md"
         )
-    if task.fine_tune is not None:
-        assert isinstance(model, FullModel)
-        # A version that goes on loads the count of the one that started from CPM.
-        steps = plan_rows(task, task.train, 0, False).steps(task.training.batch_size) * task.training.epochs
-        model = fine_tune(model, task.fine_tune.kind, task.fine_tune.settings, task.seed, steps)
-    if task.tower is not None and isinstance(model, FullModel):
-        twin = build(task.backbone, features=features.of_source(), rows=task.rows, seed=task.seed, **options)
-        assert isinstance(twin, FullModel)
-        model = FrozenTower(model, twin)
     model.attach(collective)
     move(model, device)
     _deal_tables(model, task, collective)
@@ -184,6 +176,8 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         model.load_source(*read_state(Path(task.tower.artifact)))
     trainer = Trainer(model, collective, task.training, task.seed, copied)
     trainer.progress.log_odds = log_odds
+    if task.start.kind == "warm" and task.start.table_state == "copied":
+        trainer.load_table_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     if task.start.kind == "continue":
         trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     return trainer, moved
@@ -236,6 +230,9 @@ def _publish(
     }
     if collective.rank == 0:
         with store.publish(task.version, record, parts.digests) as folder:
+            Structure.of(task).write(folder)
+            if (expired := expired_ids(task)) is not None:
+                expired.write(folder)
             write_tensors(folder / NETWORK, network)
             write_tensors(folder / TABLES, whole)
             write_tensors(folder / OPTIMIZER, trainer.optimizer_state())

@@ -13,8 +13,8 @@ from ecdctr.data.shard_plan import FileRows, LanePlan, join_plans, plan_lanes
 from ecdctr.distributed.collective import Collective
 from ecdctr.features.domains import DOMAINS
 from ecdctr.training.expiry import Expired
+from ecdctr.training.structure import historical_embeddings
 from ecdctr.training.task import Files, LevelTask
-from ecdctr.transfer.snapshots import HistoricalEmbeddings, SnapshotFiles
 
 EVEN = 0.02
 """Lanes that differ by more are dealt anew by row groups, where files have several."""
@@ -64,7 +64,8 @@ def level_batches(
     for source in sources:
         by_domain[DOMAINS.index(source.domain)] = source.weight
     weighted = any(source.weight != 1.0 for source in sources)
-    history, expired = _history(task), _expired(task)
+    history = historical_embeddings(task.history, task.seed) if task.history is not None else None
+    expired = expired_ids(task)
 
     def finish(batch: Batch) -> Batch:
         if weighted:
@@ -80,15 +81,8 @@ def level_batches(
     )  # fmt: skip
 
 
-def _expired(task: LevelTask) -> Expired | None:
+def expired_ids(task: LevelTask) -> Expired | None:
+    """What of the level's ids has expired; None: nothing."""
     if task.expired is None:
         return None
-    return Expired(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())
-
-
-def _history(task: LevelTask) -> HistoricalEmbeddings | None:
-    if task.history is None:
-        return None
-    snapshots = [SnapshotFiles(snapshot.until_day, Path(snapshot.folder)) for snapshot in task.history.snapshots]
-    shuffle_seed = task.seed if task.history.shuffled else None
-    return HistoricalEmbeddings(snapshots, task.history.count, task.history.lookup, shuffle_seed)
+    return Expired.listed(Path(task.expired.folder), task.expired.counts, task.rows, task.feature_set())

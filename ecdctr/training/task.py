@@ -13,6 +13,11 @@ from ecdctr.config.training import TrainingConfig
 from ecdctr.features import FeatureSet
 
 
+def as_feature_set(tree: dict[str, Any]) -> FeatureSet:
+    """A sample contract from the fields that JSON has kept of it."""
+    return FeatureSet(**{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])})
+
+
 class Files(Settings):
     """Exact Parquet files of one pinned table version, all of one domain."""
 
@@ -43,6 +48,8 @@ class Start(Settings):
     batch_norm: BatchNormStart = "keep"
     log_odds: float | None = None
     """Of the parent's training rows; where given, a warm start shifts the logits to the click rate of the new rows."""
+    table_state: Literal["fresh", "copied"] = "fresh"
+    """Of the tables' optimiser after a warm start: as if no row was ever touched, or as the parent left it."""
 
 
 class FineTune(Settings):
@@ -80,6 +87,10 @@ class History(Settings):
     dim: int
     shuffled: bool = False
     """Every id gets the vectors of another one, the same for CPM and A-CTR of one seed."""
+    entities: list[str] = Field(default=["user", "item"])
+    """Whose vectors are looked up."""
+    unit_length: bool = False
+    """Whether each vector is divided by its length."""
 
 
 class ExpiredIds(Settings):
@@ -136,10 +147,7 @@ class LevelTask(Settings):
 
     def feature_set(self) -> FeatureSet:
         """The sample contract of the task."""
-        tree = dict(self.features)
-        return FeatureSet(
-            **{**tree, "id_fields": tuple(tree["id_fields"]), "number_fields": tuple(tree["number_fields"])}
-        )
+        return as_feature_set(self.features)
 
     def digest(self) -> str:
         """SHA-256 over all that decides the parameters; paths of folders are left out."""

@@ -293,7 +293,21 @@ class Trainer:
             }
             if found:
                 self.dense.state[parameter] = found
-        self.sparse.load_state_dict(_below(tensors, f"{self.sparse.name}."))
+        self.load_table_state(tensors)
+
+    def load_table_state(self, tensors: Mapping[str, Tensor | StoredRows]) -> None:
+        """Take over the tables' optimiser alone, so that rows that a parent has often moved move less.
+
+        Raises:
+            TrainingError: The parent's was another one.
+        """
+        state = _below(tensors, f"{self.sparse.name}.")
+        if not state:
+            raise TrainingError(
+                f"the parent has no state of {self.sparse.name}",
+                hint="train both levels with one sparse_optimizer, or set transfer.table_state to fresh",
+            )
+        self.sparse.load_state_dict(state)
 
     def restore(self, step: int, tensors: Mapping[str, Tensor | StoredRows], record: dict[str, Any]) -> None:
         """Go back to `step`; called on every rank with what all of them have written there.

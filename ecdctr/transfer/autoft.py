@@ -15,7 +15,7 @@ from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel, Inputs
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.policy import Choice, Policy
-from ecdctr.nn.row_noise import row_keys
+from ecdctr.nn.row_noise import NO_KEYS, row_keys
 
 FIELD, LAYER = "field.", "layer."
 
@@ -79,7 +79,8 @@ class AutoFT(CTRModel):
         """The policy's choice for `names`, and the frozen inputs that it has looked at."""
         with torch.no_grad():
             frozen = self.frozen.inputs(batch)
-        return self.policy(frozen[0].flatten(1), row_keys([batch.ids, batch.day, batch.numbers])), frozen
+        keys = row_keys([batch.ids, batch.day, batch.numbers]) if self.policy.asks_for_keys else NO_KEYS
+        return self.policy(frozen[0].flatten(1), keys), frozen
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
@@ -99,7 +100,7 @@ class AutoFT(CTRModel):
             for place, name in enumerate(self._layers)
         ]
         if self._fields:
-            of_fields = taken.new_ones(len(taken), self.tuned.fields).index_copy(
+            of_fields = taken.new_ones(taken.shape[0], self.tuned.fields).index_copy(
                 1, torch.tensor(self._fields, device=taken.device), taken[:, :count]
             )
             self.tuned.reroute = lambda made: _mix_inputs(of_fields, frozen, made)

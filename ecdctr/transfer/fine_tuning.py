@@ -47,6 +47,8 @@ def _policy(
         temperature=(settings.temperature_start, settings.temperature_end),
         anneal_steps=settings.temperature_steps or max(steps, 1),
         seed=seed,
+        prior=settings.tuned_prior,
+        gain=settings.policy_gain,
     )
 
 

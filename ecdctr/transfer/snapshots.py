@@ -1,6 +1,6 @@
 """Historical embeddings: snapshots of TPM's tables, read memory-mapped, looked up as of a row's day."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class HistoricalEmbeddings:
         lookup: `as_of`: only snapshots that ended by the row's day, so that none has seen the row's own label;
             `latest`: the newest ones whatever the row's day.
         shuffle_seed: Where given, every id gets the vectors of another one: the control of a comparison.
+        entities: Whose vectors are found; those of the others are as unknown as an id that no snapshot has.
+        unit_length: Whether each vector is divided by its length. Vectors grow with the rows that trained them, so that
+            those of a frequent id, and of a later snapshot, are longer than what the consumer saw in training.
 
     Raises:
         IntegrityError: A snapshot's file is missing, damaged, or of another shape than the others.
@@ -42,8 +45,16 @@ class HistoricalEmbeddings:
     """
 
     def __init__(
-        self, snapshots: Sequence[SnapshotFiles], count: int, lookup: SnapshotLookup, shuffle_seed: int | None = None
+        self,
+        snapshots: Sequence[SnapshotFiles],
+        count: int,
+        lookup: SnapshotLookup,
+        shuffle_seed: int | None = None,
+        *,
+        entities: Collection[str] = ENTITIES,
+        unit_length: bool = False,
     ) -> None:
+        self.entities, self.unit_length = frozenset(entities), unit_length
         ordered = sorted(snapshots, key=lambda snapshot: snapshot.until_day)
         self.count, self.lookup = count, lookup
         self.until = np.array([snapshot.until_day for snapshot in ordered], dtype=np.int64)
@@ -66,6 +77,10 @@ class HistoricalEmbeddings:
                 for place, entity in enumerate(ENTITIES)
             }
 
+    def rows(self, entity: str) -> int:
+        """The first id that no snapshot knows, nor any beyond it."""
+        return max(len(present) for present in self.present[entity])
+
     def find(self, entity: str, ids: Tensor, days: Tensor) -> tuple[Tensor, Tensor]:
         """Look up one entity.
 
@@ -86,6 +101,8 @@ class HistoricalEmbeddings:
             seen = np.full_like(seen, len(self.until))
         found = np.zeros((len(places), self.count, self.dim), dtype=np.float32)
         mask = np.zeros((len(places), self.count), dtype=bool)
+        if entity not in self.entities:
+            return torch.from_numpy(found), torch.from_numpy(mask)
         for snapshot in range(len(self.until)):
             # A row that sees n snapshots has the newest of them, number n - 1, at place 0.
             at = seen - 1 - snapshot
@@ -94,6 +111,8 @@ class HistoricalEmbeddings:
             known = known[self.present[entity][snapshot][places[known]]]
             found[known, at[known]] = self.vectors[entity][snapshot][places[known]]
             mask[known, at[known]] = True
+        if self.unit_length:
+            found /= np.maximum(np.linalg.norm(found, axis=2, keepdims=True), np.finfo(np.float32).tiny)
         return torch.from_numpy(found), torch.from_numpy(mask)
 
     def attach(self, batch: Any, user_column: int = 0, item_column: int = 1) -> Any:

@@ -1,5 +1,6 @@
 """Arms as data: which CPM versions they share, and what an arm changes of the configuration."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import get_args
@@ -36,12 +37,16 @@ def test_arms_that_differ_after_pre_training_alone_share_one_cpm():
 
 
 def test_ways_of_fine_tuning_share_the_cpm_of_their_kind():
-    plain = {twin(name) for name in ("autoft", "autoft_field", "autoft_layer", "autoft_random", "finetune")}
+    plain = {
+        twin(name) for name in ("autoft", "autoft_field", "autoft_layer", "autoft_random", "autoft_prior", "finetune")
+    }
     assert len(plain) == 1
     assert twin("ecdctr_autoft") == twin("ecdctr")
     named = {name: arm.policy for name, arm in ARMS.items() if arm.policy is not None}
     assert named == {
-        "finetune": "full", "autoft": "autoft", "autoft_field": "autoft_field", "autoft_layer": "autoft_layer",
+        "finetune": "full", "finetune_table_state": "full", "autoft_prior": "autoft", "ecdctr_autoft_prior": "autoft",
+        "ecdctr_autoft_steady": "autoft",
+        "autoft": "autoft", "autoft_field": "autoft_field", "autoft_layer": "autoft_layer",
         "autoft_random": "autoft_random", "ecdctr_autoft": "autoft",
     }  # fmt: skip
     assert all(arm.pretrained for arm in ARMS.values() if arm.policy is not None)
@@ -51,6 +56,7 @@ def test_arms_whose_cpm_reads_otherwise_have_their_own():
     names = (
         "ecdctr", "ecdctr_no_tpm", "ecdctr_snapshots_1", "ecdctr_snapshots_2", "ecdctr_pool_mean", "ecdctr_pool_concat",
         "ecdctr_latest_snapshot", "ecdctr_shuffled_embeddings", "ecdctr_gate", "ecdctr_history_dropout",
+        "ecdctr_history_unit", "ecdctr_history_user", "ecdctr_history_item",
     )  # fmt: skip
     found = twins([ARMS[name] for name in (*names, "ecdctr_bn_keep", "target_only")], config())
     assert len(found) == len(names)
@@ -88,6 +94,27 @@ def test_snapshots_and_pooling_reach_the_model_and_the_look_up():
     assert options["history_count"] == config().levels.tpm.snapshots
     assert twin("ecdctr_latest_snapshot").history.lookup == "latest"
     assert twin("ecdctr").history.lookup == "as_of"
+
+
+def test_remedies_change_what_they_name_and_nothing_when_it_is_configured():
+    usual = twin("ecdctr").history
+    assert twin("ecdctr_history_unit").history == dataclasses.replace(usual, unit_length=True)
+    assert twin("ecdctr_history_item").history == dataclasses.replace(usual, of="item")
+    assert twin("ecdctr_history_user").history == dataclasses.replace(usual, of="user")
+    assert twin("ecdctr_history_item", "transfer.history_of=item").name == "history"
+    assert twin("ecdctr_history_unit", "transfer.history_unit_length=true").name == "history"
+    assert twin("ecdctr_table_state") == twin("ecdctr_autoft_prior") == twin("ecdctr")
+    settings = config().transfer.autoft
+    assert ARMS["autoft"].autoft(config()) == settings
+    changed = settings.model_copy(update={"tuned_prior": 0.9, "policy_gain": 10.0})
+    for name in ("autoft_prior", "ecdctr_autoft_prior", "ecdctr_autoft_steady"):
+        assert ARMS[name].autoft(config()) == changed
+
+
+def test_the_state_of_the_tables_decides_nothing_that_cpm_reads():
+    one, other = config(), config("transfer.table_state=copied")
+    assert one.model_digest("cpm") == other.model_digest("cpm")
+    assert one.model_digest("actr") != other.model_digest("actr")
 
 
 def test_wide_doubles_the_embeddings_and_nothing_else():

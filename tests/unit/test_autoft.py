@@ -300,6 +300,22 @@ def test_a_cost_sends_fewer_rows_the_tuned_way_and_is_no_part_of_the_reported_lo
     assert made.fit([data], 1).loss == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_cost_is_the_mean_probability_of_the_tuned_way_row_by_row():
+    model, data = tuned(cost=0.3), batches()[0]
+    model.train()(data)
+    seen = model.frozen.inputs(data)[0].flatten(1)
+    logits = model.policy.logits(seen).detach().double().exp()
+    expected = 0.3 * (logits[..., 1] / logits.sum(-1)).mean(1)
+    torch.testing.assert_close(model.penalty().detach().double(), expected, rtol=1e-5, atol=1e-7)
+    assert model.penalty().shape == (len(data),)
+    with torch.no_grad():
+        model.eval()(data)
+    assert model.penalty() is None
+    free = tuned(cost=0.0)
+    free.train()(data)
+    assert free.penalty() is None
+
+
 def test_training_lowers_the_loss():
     model = tuned(temperature_steps=50)
     many = [batch for seed in range(12) for batch in batches(seed, STEPS - 1)]

@@ -24,7 +24,18 @@ def call(*arguments: str):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("run",), ("prepare",), ("train",), ("evaluate",), ("simulate",), ("doctor",), ("models",), ("tables",)],
+    [
+        (),
+        ("run",),
+        ("prepare",),
+        ("train",),
+        ("evaluate",),
+        ("simulate",),
+        ("doctor",),
+        ("export",),
+        ("models",),
+        ("tables",),
+    ],
 )
 def test_help_comes_with_an_example(arguments):
     code, out, _ = call(*arguments, "--help")

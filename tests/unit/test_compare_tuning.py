@@ -15,6 +15,7 @@ from ecdctr.datasets.planted import Recipe, plant
 from ecdctr.exceptions import InputError
 from ecdctr.pipelines import compare as compare_module
 from ecdctr.pipelines import compare_tuning as tuning_module
+from ecdctr.pipelines import walks as walks_module
 from ecdctr.pipelines.clock import DAY
 from ecdctr.pipelines.compare_tuning import Draw, best, draws, training_of, tune, tuning_window, with_training
 from ecdctr.pipelines.daily import walk
@@ -22,7 +23,7 @@ from ecdctr.pipelines.planted import levels
 from ecdctr.pipelines.planted_walk import START, PlantedPublisher, PlantedWorkspace, planted_config
 from ecdctr.report.comparison import Comparison
 from ecdctr.report.comparison_html import render_comparison_html
-from ecdctr.report.results import render_results
+from ecdctr.report.results_page import render_page
 from tests.unit.test_comparison_report import example
 
 pytestmark = pytest.mark.unit
@@ -96,8 +97,9 @@ class Opened:
 
 
 def tuned(config, monkeypatch, trials: int = 6):
-    def walk(opened, since, until):
+    def walk(opened, since, until, publisher):
         opened.walked.append((opened.config, since, until))
+        return SimpleNamespace(trained={"actr": 1})
 
     def load(opened, arms, since, until):
         rate = training_of(opened.config, arms[0]).dense_learning_rate
@@ -111,7 +113,7 @@ def tuned(config, monkeypatch, trials: int = 6):
             }
         )
 
-    monkeypatch.setattr(tuning_module, "walk", walk)
+    monkeypatch.setattr(walks_module, "walk", walk)
     monkeypatch.setattr(tuning_module, "load_predictions", load)
     opened = Opened(config)
     return opened, tune(opened, config, SINCE, trials, 3)
@@ -139,20 +141,20 @@ def test_trials_of_one_arm_share_its_parents_and_a_second_search_trains_nothing(
     arms = ["ecdctr_no_tpm", "target_only"]
     small = planted_config(arms, levels=levels(), warehouse=tmp_path)
     with PlantedWorkspace(small, world) as opened:
-        publisher = PlantedPublisher(opened)
-        monkeypatch.setattr(tuning_module, "walk", lambda opened, *window: walk(opened, *window, publisher))
+        published = PlantedPublisher(opened)
+        monkeypatch.setattr(walks_module, "walk", lambda opened, *window, publisher: walk(opened, *window, published))
         monkeypatch.setattr(
-            tuning_module, "load_predictions", lambda opened, arms, *window: publisher.scored(arms[0]).to_pandas()
+            tuning_module, "load_predictions", lambda opened, arms, *window: published.scored(arms[0]).to_pandas()
         )
         since = START + dt.timedelta(days=world.walk[1])
         first = tune(opened, small, since, 2, 2)
-        trained = [(entry.level, entry.arm) for entry in publisher.found]
+        trained = [(entry.level, entry.arm) for entry in published.found]
         assert tune(opened, small, since, 2, 2) == first
-    assert len(publisher.found) == len(trained)
+    assert len(published.found) == len(trained)
     assert Counter(trained) == {("cpm", "plain"): 1, ("actr", "ecdctr_no_tpm"): 4, ("actr", "target_only"): 4}
-    assert {entry.date for entry in publisher.found if entry.level == "actr"} == {since - 2 * DAY, since - DAY}
+    assert {entry.date for entry in published.found if entry.level == "actr"} == {since - 2 * DAY, since - DAY}
     for told in first.values():
-        assert {trial["metrics"]["rows"] for trial in told["trials"]} == {len(publisher.scored("target_only"))}
+        assert {trial["metrics"]["rows"] for trial in told["trials"]} == {len(published.scored("target_only"))}
 
 
 def test_an_arm_is_walked_with_what_was_chosen_for_it_alone(config):
@@ -181,4 +183,6 @@ def test_the_search_is_in_the_file_the_page_and_the_results(config, monkeypatch)
     assert "How the arms were tuned" in page
     assert page.count("(walked)") == len(tree["arms"])
     assert "as configured" in page
-    assert "Every arm was tuned with 3 trials on" in render_results([comparison])
+    told = render_page(comparison)
+    assert "Every arm was tuned with 3 trials on" in told
+    assert "## The search" in told

@@ -13,7 +13,8 @@ from ecdctr.report.comparison import Comparison
 from ecdctr.report.comparison_html import drawn_arms, render_comparison_html
 from ecdctr.report.comparison_table import render_comparison_table
 from ecdctr.report.comparison_words import between, cell, headline, sentence
-from ecdctr.report.results import load_comparison, render_results, summarized, write_results
+from ecdctr.report.results import load_comparison, render_results, rendered, summarized, write_results
+from ecdctr.report.results_page import render_page
 from ecdctr.report.write import as_json
 
 pytestmark = pytest.mark.unit
@@ -228,21 +229,76 @@ def test_the_closing_table_has_a_line_for_every_arm():
 def test_the_results_page_is_made_of_what_is_stored(tmp_path):
     path = tmp_path / "compare.json"
     path.write_text(as_json(comparison().tree()))
-    assert write_results(tmp_path / "docs", [path]) == ["shop"]
+    assert write_results(tmp_path / "docs", [path]) == ["results.md", "results/shop.md"]
     stored = tmp_path / "docs" / "results" / "shop.json"
     assert load_comparison(stored) == summarized(comparison())
-    page = (tmp_path / "docs" / "results.md").read_text()
+    summary = (tmp_path / "docs" / "results.md").read_text()
+    assert "| `ecdctr` | 0.6600 (+4.10 [+2.00, +6.00] *) |" in summary
+    assert "[shop](results/shop.md)" in summary
+    page = (tmp_path / "docs" / "results" / "shop.md").read_text()
     assert "| `ecdctr` | 0.6600 | 0.6400 |" in page
     assert "+2.10 [+0.40, +3.90] *" in page
     assert "-1.20" not in page
     assert "−1.20 [−3.00, +0.40]" in page
     # Again without naming a file: nothing changes.
-    assert write_results(tmp_path / "docs", []) == ["shop"]
-    assert (tmp_path / "docs" / "results.md").read_text() == page
+    assert write_results(tmp_path / "docs", []) == ["results.md", "results/shop.md"]
+    assert (tmp_path / "docs" / "results.md").read_text() == summary
+    assert (tmp_path / "docs" / "results" / "shop.md").read_text() == page
     with pytest.raises(InputError, match="no comparison"):
         write_results(tmp_path / "docs", [tmp_path / "docs" / "results.md"])
 
 
 def test_the_documentation_says_what_the_stored_comparisons_say():
-    stored = [load_comparison(path) for path in sorted((DOCS / "results").glob("*.json"))]
-    assert (DOCS / "results.md").read_text() == render_results(stored), "run: make results"
+    for name, page in rendered(DOCS).items():
+        assert (DOCS / name).read_text() == page, "run: make results"
+
+
+def named(name: str, differences: list[dict]) -> Comparison:
+    tree = example()
+    tree["dataset"] = tree["dataset"] | {"name": name}
+    tree["arms"] |= dict.fromkeys(("star", "ecdctr_gate"), tree["arms"]["ecdctr"])
+    return Comparison.model_validate(tree | {"differences": differences})
+
+
+def test_the_summary_says_on_how_many_data_sets_the_aim_is_reached():
+    above = difference("ecdctr", "finetune", "gauc", 0.02, 0.01, 0.03)
+    both = render_results([named("shop", [above]), named("mall", [above])])
+    assert "| `ecdctr` | nowhere | shop, GAUC; mall, GAUC | nowhere | nowhere |" in both
+    assert "**Reached by `ecdctr`.**" in both
+    assert "- The aim is reached by `ecdctr`;" in both
+    one = render_results([named("shop", [above]), named("mall", [])])
+    assert "**No arm reaches it.**" in one
+    lost = difference("ecdctr", "star", "auc", -0.02, -0.03, -0.01)
+    beaten = render_results([named("shop", [above, lost]), named("mall", [above])])
+    assert "shop, AUC of `star`" in beaten
+    assert "**No arm reaches it.**" in beaten
+
+
+def test_remedies_are_told_with_what_they_are_a_remedy_of_and_open_ones_are_open():
+    gate = difference("ecdctr_gate", "ecdctr", "auc", 0.01, 0.002, 0.02)
+    page = render_results([named("shop", [gate]), named("mall", [])])
+    assert "## What each remedy brought" in page
+    assert "| better in 1× AUC | `ecdctr_gate` − `ecdctr` | +1.00 [+0.20, +2.00] * | – |  |  |" in page
+    assert "- Remedies that helped beyond chance somewhere: `ecdctr_gate` (better in 1× AUC)." in page
+    unsure = difference("ecdctr_gate", "ecdctr", "auc", 0.01, -0.002, 0.02)
+    assert "cannot be told" in render_results([named("shop", [unsure])])
+    assert "| remedy |" not in render_results([named("shop", [])])
+
+
+def test_the_days_on_which_remedies_were_chosen_are_told_apart(tmp_path):
+    gate = difference("ecdctr_gate", "ecdctr", "auc", 0.01, 0.002, 0.02)
+    path = tmp_path / "compare.json"
+    path.write_text(as_json(named("mall", [gate]).tree()))
+    write_results(tmp_path, [path], [path])
+    assert load_comparison(tmp_path / "results" / "earlier" / "mall.json") == summarized(named("mall", [gate]))
+    page = (tmp_path / "results.md").read_text()
+    assert page.count("better in 1× AUC") == 3
+    assert "## On which days the remedies were chosen" in page
+    assert "chosen" not in render_results([named("mall", [gate])])
+
+
+def test_the_long_list_of_pairs_is_folded_on_the_page_of_its_data_set():
+    page = render_page(comparison())
+    assert "<details><summary>1 differences in words</summary>" in page
+    assert "could be seen" not in render_results([comparison()])
+    assert render_results([]).endswith("No comparison is stored yet.\n")

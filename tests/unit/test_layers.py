@@ -126,6 +126,26 @@ def test_snapshot_pooling_by_hand():
     assert torch.equal(pooling(snapshots, present)[1], torch.tensor([9.0, 9.0]))
 
 
+def test_snapshot_attention_is_a_loop_over_the_snapshots_present():
+    dim, count = 3, 4
+    pooling = SnapshotPooling(dim, "attention")
+    with torch.no_grad():
+        for parameter in pooling.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    snapshots, present = torch.randn(9, count, dim), torch.rand(9, count) > 0.4
+    present[0], present[1] = False, True
+    q, k, v = (layer.weight.detach().double() for layer in (pooling.query, pooling.key, pooling.value))
+    expected = []
+    for row, known in zip(snapshots.double(), present, strict=True):
+        there = [row[at] for at in range(count) if known[at]]
+        mixed = []
+        for one in there:
+            scores = [math.exp(float((q @ one) @ (k @ other)) / math.sqrt(dim)) for other in there]
+            mixed.append(sum(s / sum(scores) * (v @ other) for s, other in zip(scores, there, strict=True)))
+        expected.append(sum(mixed) / len(mixed) if mixed else pooling.unknown.double())
+    torch.testing.assert_close(pooling(snapshots, present), torch.stack(expected).float(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("present", "expected"),
     [

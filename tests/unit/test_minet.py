@@ -18,6 +18,7 @@ from ecdctr.features.domains import AD, NATURAL
 from ecdctr.models.minet import MiNet
 from ecdctr.models.registry import build
 from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.workspace import Workspace
 from ecdctr.training.trainer import Trainer
 from tests.unit.test_models_joint import lively, mlp
 
@@ -135,6 +136,33 @@ def test_two_ranks_train_as_one_also_where_one_has_no_ad():
     for name, tensor in left.network_state().items():
         assert torch.equal(tensor, right.network_state()[name]), name
     torch.testing.assert_close(left.eval()(data[0]), alone.eval()(data[0]), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["kuairand_tabs", "kuairand", "kuairand_long", "digix2020"])
+def test_shipped_configurations_have_the_clicks_of_each_domain_for_minet_and_no_other_arm_reads_them(name, monkeypatch):
+    monkeypatch.setenv("ECDCTR_REAL_DATA", "/nowhere")
+    config = load_config(SIMULATED.with_name(f"{name}.yml"), [])
+    chosen = ARMS["minet"].options(config)
+    assert chosen.items() >= {"natural_clicks": "natural_clicks", "ad_clicks": "ad_clicks"}.items()
+    opened = Workspace(config)
+    assert set(opened.all_features.sequence_fields) - set(opened.features.sequence_fields) == {
+        "natural_clicks", "ad_clicks",
+    }  # fmt: skip
+    tree = config.model_dump(mode="json")
+    given = tree["dataset"]["features"]
+    tree["dataset"]["features"] = [feature for feature in given if feature.get("read_by") != "minet"]
+    assert Workspace(type(config).model_validate(tree)).features == opened.features
+
+
+def test_a_sequence_of_one_arm_takes_its_attributes_and_times_with_it():
+    config = load_config(SIMULATED, [])
+    tree = config.model_dump(mode="json")
+    own = {"kind": "sequence", "domains": ["ad"], "read_by": "minet", "attributes": ["brand"], "times": True}
+    tree["dataset"]["features"].append({"name": "past", **own})
+    opened = Workspace(type(config).model_validate(tree))
+    assert set(opened.all_features.sequence_fields) == {"clicked_items", "past", "past_brand", "past_times"}
+    assert "past_times" in opened.all_features.fixed_rows
+    assert opened.features == Workspace(config).features
 
 
 def test_the_arm_takes_the_sequences_of_each_domain_from_the_features_and_says_which_is_missing():

@@ -22,6 +22,25 @@ def learned(**settings) -> LearnedPolicy:
     return LearnedPolicy(6, 4, [8], **given | settings)
 
 
+def test_a_prior_is_where_every_decision_begins_and_a_gain_is_how_fast_it_moves():
+    seen = torch.randn(50, 6)
+    policy = learned(prior=0.9, gain=10.0)
+    torch.testing.assert_close(policy.logits(seen).softmax(-1)[..., 1], torch.full((50, 4), 0.9))
+    assert (policy.eval()(seen, keys(50)).taken == 1).all()
+    taken = torch.stack([policy.train()(seen, keys(50, at)).taken for at in range(200)])
+    assert taken.mean().item() == pytest.approx(0.9, abs=0.01)
+    # Adam's first step has one size for every parameter.
+    moved = {}
+    for gain in (1.0, 10.0):
+        policy = learned(prior=0.5, gain=gain)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
+        policy.logits(seen)[..., 0].sum().backward()
+        optimizer.step()
+        moved[gain] = policy.logits(seen).detach().diff(dim=-1).mean().item()
+    assert moved[1.0] > 0
+    assert moved[10.0] == pytest.approx(10 * moved[1.0], rel=1e-3)
+
+
 def relaxed(logits: torch.Tensor, noise: torch.Tensor, temperature: float, weights: torch.Tensor) -> float:
     """Σ weights · softmax((logits + noise) / τ), written out without torch's softmax."""
     scaled = np.exp((logits + noise).double().numpy() / temperature)

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ecdctr.config.training import TrainingConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
+from ecdctr.exceptions import TrainingError
 from ecdctr.models.registry import build
 from ecdctr.training.rates import Copied, RowRates, schedule
 from ecdctr.training.task import Start
@@ -140,3 +142,19 @@ def test_what_came_from_cpm_is_known_to_the_days_that_go_on(tmp_path):
     assert not [name for name in copied if name.startswith("policy.")]
     # Normalisation was made anew.
     assert "tuned.mlp.layers.1.weight" not in copied
+
+
+def test_rows_that_cpm_has_often_moved_move_less_where_the_state_of_its_tables_is_taken_over(tmp_path):
+    days = Days(tmp_path)
+    days.train(days.task("cpm", 0, Start(kind="scratch"), policy=None))
+    grown, moved = {"user_id": 40, "item_id": 30}, {}
+    for state in ("fresh", "copied"):
+        start = days.start("warm", "cpm", batch_norm="full", table_state=state)
+        days.train(days.task(state, 1, start, grown, policy=None))
+        own = [load_file(days.folder(version) / "tables.safetensors")["item_id"][3:25] for version in ("cpm", state)]
+        moved[state] = (own[1] - own[0]).abs().mean().item()
+    assert 0 < moved["copied"] < 0.8 * moved["fresh"]
+    other = {"training": TrainingConfig(batch_size=32, sparse_optimizer="ftrl")}
+    task = days.task("other", 1, days.start("warm", "cpm", table_state="copied"), policy=None)
+    with pytest.raises(TrainingError, match="no state of ftrl"):
+        days.train(task.model_copy(update=other))

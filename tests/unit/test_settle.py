@@ -19,7 +19,7 @@ class Told(FixedPolicy):
     """Decides as told, but where told 0.5 by whether the row's first looked-at number is positive."""
 
     def decide(self, seen, keys, step):
-        taken = self.taken.expand(len(seen), -1).clone()
+        taken = self.taken.expand(seen.shape[0], -1).clone()
         taken[:, self.taken == 0.5] = (seen[:, :1] > 0).float()
         return Choice(taken, taken)
 

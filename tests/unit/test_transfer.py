@@ -128,6 +128,19 @@ def test_latest_looks_past_the_row_s_day(history):
     assert mask.tolist() == [[True, True, True]]
 
 
+def test_snapshots_are_mapped_from_their_files_and_never_read_whole(history):
+    embeddings = HistoricalEmbeddings(history, 2, "as_of")
+    for entity in ("user", "item"):
+        for array, files in zip(embeddings.vectors[entity], history, strict=True):
+            assert isinstance(array, np.memmap)
+            assert array.mode == "r"
+            assert str(array.filename) == str(files.folder / f"{entity}.npy")
+        assert all(isinstance(array, np.memmap) for array in embeddings.present[entity])
+        assert embeddings.rows(entity) == 8
+    _, mask = embeddings.find("user", torch.tensor([7, 8]), torch.tensor([35, 35]))
+    assert mask.any(1).tolist() == [True, False]
+
+
 def test_shuffled_embeddings_are_those_of_somebody_else(history):
     own = HistoricalEmbeddings(history, 3, "as_of")
     control = HistoricalEmbeddings(history, 3, "as_of", shuffle_seed=5)
@@ -144,6 +157,27 @@ def test_shuffled_embeddings_are_those_of_somebody_else(history):
         # One partner through all snapshots: the vector of id i in snapshot s is s + i / 100.
         hundredths = ((other[..., 0] * 100).round() % 100).int()
         assert (hundredths == hundredths[:, :1]).all()
+
+
+def test_vectors_of_one_entity_alone_leave_the_other_unknown(history):
+    items = HistoricalEmbeddings(history, 3, "as_of", entities=["item"])
+    ids, days = torch.tensor([1, 2]), torch.tensor([31, 31])
+    vectors, mask = items.find("user", ids, days)
+    assert not vectors.any()
+    assert not mask.any()
+    for found, expected in zip(
+        items.find("item", ids, days), HistoricalEmbeddings(history, 3, "as_of").find("item", ids, days), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_unit_length_keeps_directions_and_absence(history):
+    ids, days = torch.tensor([1, 2, 1000]), torch.tensor([31, 11, 31])
+    whole, mask = HistoricalEmbeddings(history, 3, "as_of").find("user", ids, days)
+    unit, same = HistoricalEmbeddings(history, 3, "as_of", unit_length=True).find("user", ids, days)
+    assert torch.equal(mask, same)
+    torch.testing.assert_close(unit.norm(dim=2), mask.float())
+    torch.testing.assert_close(unit * whole.norm(dim=2, keepdim=True), whole)
 
 
 def test_a_later_snapshot_changes_nobody_s_partner(tmp_path):
