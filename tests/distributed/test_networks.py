@@ -16,7 +16,7 @@ from benchmarks.scale_model import Workload, bytes_per_step
 from ecdctr.distributed.launch import RankSession
 from ecdctr.exceptions import TrainingError
 
-pytestmark = [pytest.mark.distributed, pytest.mark.campaign, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.distributed, pytest.mark.campaign, pytest.mark.timeout(400)]
 
 STALL = 8
 SLACK = 30
