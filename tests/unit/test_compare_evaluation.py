@@ -1,7 +1,6 @@
 """From stored predictions to arms × seeds on the same rows, and to forgetting, on files whose every row is known."""
 
 import datetime as dt
-import logging
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from ecdctr.exceptions import IntegrityError, NotReadyError
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.metrics import auc, paired_bootstrap
-from ecdctr.pipelines import compare as compare_module
 from ecdctr.pipelines import scored as scored_module
 from ecdctr.pipelines.evaluate import load_predictions
 from ecdctr.pipelines.forgetting import forgetting
@@ -172,31 +170,3 @@ def test_forgetting_is_the_last_version_less_the_first_on_the_same_held_out_rows
 def test_forgetting_without_a_holdout_is_not_measured(warehouse, variants):
     plain = {seed: variant.model_copy(update={"holdout": None}) for seed, variant in variants.items()}
     assert forgetting(warehouse, plain, "ecdctr", WALKED[0], UNTIL) == {}
-
-
-def test_arms_are_walked_one_by_one_seed_after_seed_and_the_time_left_counts_only_walks_that_trained(
-    warehouse, variants, monkeypatch, caplog
-):
-    walked = []
-    clock = iter(range(0, 10_000, 30))
-
-    def walk(opened, since, until):
-        (arm,) = opened.config.arms
-        walked.append((opened.config.seed, arm, opened.config.holdout))
-        return SimpleNamespace(trained={"tpm": 0, "cpm": 0, "actr": int((opened.config.seed, arm) != (1, "ecdctr"))})
-
-    monkeypatch.setattr(compare_module, "walk", walk)
-    monkeypatch.setattr(compare_module.time, "perf_counter", lambda: float(next(clock)))
-    # Handlers that other tests have left would write to closed files, or count a message twice.
-    monkeypatch.setattr(logging.getLogger("ecdctr"), "handlers", [])
-    monkeypatch.setattr(logging.getLogger("ecdctr"), "propagate", True)
-    before = warehouse.config
-    with caplog.at_level("INFO"):
-        compare_module._walk_all(warehouse, variants, (WALKED[0], UNTIL), {})
-    holdout = variants[1].holdout
-    assert walked == [(seed, arm, holdout) for seed in (1, 2) for arm in ARMS]
-    assert warehouse.config is before
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "ecdctr, seed 1: all there already"
-    # Thirty seconds a walk, two walks left; the one that was there already says nothing about time.
-    assert "2 of 4 walks done, about 1 min 00 s left" in messages[1]

@@ -1,6 +1,7 @@
 """What publishing and failing tell the hooks, and when: nothing is told of before it stands."""
 
 import datetime as dt
+from threading import Lock
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,10 @@ def publisher(monkeypatch):
     monkeypatch.setattr(publish, "append_predictions", lambda lake, *_: lake.add("predictions", 3))
     ledger = SimpleNamespace(commit_versions=lambda entries: done.append("ledger"))
     hooks = Hooks(given=[recorder])
-    made = Publisher(SimpleNamespace(lake=lake, ledger=ledger, hooks=hooks, config=SimpleNamespace(seed=1)))
+    workspace = SimpleNamespace(
+        lake=lake, ledger=ledger, hooks=hooks, config=SimpleNamespace(seed=1), publishing=Lock()
+    )
+    made = Publisher(workspace)
     for level, score in (("tpm", None), ("actr", "/nowhere")):
         task = SimpleNamespace(level=level, folder=None, score_dir=score)
         entry = SimpleNamespace(
