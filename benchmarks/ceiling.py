@@ -16,7 +16,7 @@ from statistics import median
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 
-BATCH, WARM, STEPS, ROUNDS = 2048, 5, 40, 3
+BATCH, WARM, STEPS, ROUNDS = 2048, 5, 40, 5
 MODELS = ("deepfm", "din")
 
 

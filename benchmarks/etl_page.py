@@ -68,6 +68,7 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
     ours = {(run["heap"], run["repetition"]): run for run in whole if run["contestant"] == "prepare"}
     for name, heap in _entries(whole):
         mine = [run for run in whole if (run["contestant"], run["heap"]) == (name, heap)]
+        calm = [run for run in mine if is_clean(run, cores)]
         places = [(run, (run["heap"], run["repetition"])) for run in mine if name != "prepare"]
         pairs = [(ours[place], run) for run, place in places if place in ours]
         cpu = spread((o["cpu_seconds"] / run["cpu_seconds"] for o, run in pairs), "{:.2f}", none="")
@@ -77,14 +78,17 @@ def section(rows: int, runs: Sequence[Run], cores: int) -> str:
         )
         alike = "" if not pairs else "yes" if all(same(o["content"], run["content"]) for o, run in pairs) else "**no**"
         lines.append(
-            f"| {NAMES[name]} | {heap} | {len(mine)} | {spread((r['seconds'] for r in mine), '{:.1f}')} | "
-            f"{spread((r['events_per_second'] for r in mine), '{:,.0f}')} | "
+            f"| {NAMES[name]} | {heap} | {len(mine)} | {spread((r['seconds'] for r in calm), '{:.1f}', none='disturbed')} | "
+            f"{spread((r['events_per_second'] for r in calm), '{:,.0f}')} | "
             f"{spread((r['cpu_seconds'] for r in mine), '{:.1f}')} | {wall} | {cpu} | {alike} |"
         )
     for run in runs:
         if "failed" in run:
             lines.append(f"| {NAMES[run['contestant']]} | {run['heap']} | 1 | {run['failed']} |  |  |  |  |  |")
-    stages = [f"- {NAMES[name]}: {_stages([r for r in whole if r['contestant'] == name])}" for name in CONTESTANTS]
+    stages = [
+        f"- {NAMES[name]}: {_stages([r for r in whole if r['contestant'] == name and is_clean(r, cores)])}"
+        for name in CONTESTANTS
+    ]
     lines += ["", "Seconds by stage:", "", *(line for line in stages if not line.endswith(": "))]
     return "\n".join(lines)
 

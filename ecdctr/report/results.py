@@ -27,8 +27,8 @@ HEAD = """# Results
 Written by `make results` from the comparisons in `docs/results/`, each the summary of a `compare.json` that
 `ecdctr compare` wrote. Figures are means over seeds on days that the models had not seen. Differences are in points
 (hundredths of AUC or GAUC) with 95 % intervals from resampling users, the same ones for all arms and seeds; * marks those
-whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. Seeds vary less than users
-do; where they disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
+whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. They speak of other
+users, not of other seeds; where seeds disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
 """
 
 
@@ -188,7 +188,7 @@ def _chosen(earlier: Sequence[Comparison]) -> Iterator[str]:
     if not earlier:
         return
     yield from _asked(earlier, REMEDIES, "On which days the remedies were chosen", "remedy")
-    yield "None of the days above was looked at to choose what to try there. The table is of these earlier days:"
+    yield "What to try was suggested by the days above; which of it to trust was chosen on these earlier days alone:"
     yield ""
     yield from (f"- {printable(comparison.dataset.name)}: {facts(comparison)}" for comparison in earlier)
     yield ""

@@ -16,6 +16,8 @@ from benchmarks.namespaces import Network
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
+# Spark tells machines apart by address, and never tries a task again on one where it is running.
+WORKERS = ("127.0.0.2", "127.0.0.3")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def cluster(folder: Path, network: Network | None) -> Iterator[Cluster]:
 def places(network: Network | None) -> tuple[Place, list[Place]]:
     """Of master and driver, and of two workers."""
     if network is None:
-        return Place(LOOPBACK), [Place(LOOPBACK)] * 2
+        return Place(LOOPBACK), [Place(address) for address in WORKERS]
     driver = Place(network.driver_address, network.driver_command)
     return driver, [Place(network.address(at), network.command(at)) for at in range(2)]
 

@@ -71,10 +71,15 @@ class Owner:
 
     def merge(self):
         """Half of the given rows are known and change, half are new; of the known ones some are deleted."""
-        rows(self.spark, [2], self.per_day, self.per_day // 2, click=1).createOrReplaceTempView("given")
+        given = rows(self.spark, [2], self.per_day, self.per_day // 2, click=1)
+        given.createOrReplaceTempView("given")
+        # Column by column: the table may have got one that the given rows lack.
+        changed = ", ".join(f"t.{name} = g.{name}" for name in given.columns)
+        names, values = ", ".join(given.columns), ", ".join(f"g.{name}" for name in given.columns)
         self.spark.sql(
             f"MERGE INTO {self.name} t USING given g ON t.event_id = g.event_id "
-            "WHEN MATCHED AND t.event_id LIKE '%1' THEN DELETE WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+            f"WHEN MATCHED AND t.event_id LIKE '%1' THEN DELETE WHEN MATCHED THEN UPDATE SET {changed} "
+            f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
         )
         for event, value in self._events([2], self.per_day // 2, 1).items():
             if event in self.account and event.endswith("1"):
@@ -90,8 +95,8 @@ class Owner:
         self.account |= {f"e1-{number}": (1, 1) for number in range(self.per_day // 2 or 1)}
 
     def overwrite(self):
-        rows(self.spark, range(1, 4), self.per_day).write.format("delta").mode("overwrite").save(self.path)
-        self.account = self._events(range(1, 4))
+        rows(self.spark, range(1, 3), self.per_day).write.format("delta").mode("overwrite").save(self.path)
+        self.account = self._events(range(1, 3))
 
     def restore(self):
         """Back to the rows of the first version."""

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,11 @@ import pytest
 
 from ecdctr.etl.prepare import prepare
 from ecdctr.lake.tables import Lake
+from tests.spark.standalone_cluster import cluster
 
 pytestmark = pytest.mark.spark
 
+ROOT = Path(__file__).parents[2]
 START = dt.date(2024, 1, 1)
 
 
@@ -125,8 +128,8 @@ from ecdctr.lake.session import spark_session
 from ecdctr.lake.tables import Lake
 
 root = Path(sys.argv[1])
-settings = SparkConfig(master="local-cluster[2,1,800]", driver_memory="512m", shuffle_partitions=2, options={
-    "spark.executor.memory": "640m", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+settings = SparkConfig(master=sys.argv[2], driver_memory="512m", shuffle_partitions=2, options={
+    "spark.executor.memory": "640m", "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"], "spark.driver.host": "127.0.0.1",
     "spark.speculation": "true", "spark.speculation.interval": "200ms", "spark.speculation.multiplier": "1.2",
     "spark.speculation.quantile": "0.5", "spark.speculation.minTaskRuntime": "100ms"})
 spark = spark_session(settings, "speculated")
@@ -156,12 +159,13 @@ assert lake.pin("predictions").rows == 4000
 
 @pytest.mark.campaign
 def test_a_task_that_is_done_twice_at_once_writes_its_rows_once(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SPECULATED, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-    )
+    with cluster(tmp_path, None) as running:
+        done = subprocess.run(
+            [sys.executable, "-c", SPECULATED, str(tmp_path), running.url],
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )
     assert done.returncode == 0, done.stderr[-2000:]
