@@ -1,6 +1,9 @@
-"""`spark-submit jobs/prepare.py` on a standalone cluster whose workers have addresses of their own where the machine allows it."""
+"""Jobs on a standalone cluster whose workers have addresses of their own where the machine allows it: tables, and a cut network (F41)."""
 
+import json
 import re
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from benchmarks.namespaces import Network, refusal
 from ecdctr.etl.prepare import prepare
 from ecdctr.lake.jars import delta_jars
 from ecdctr.lake.tables import Lake
-from tests.spark.standalone_cluster import cluster
+from tests.spark.standalone_cluster import BIN, cluster
 
 pytestmark = [pytest.mark.spark, pytest.mark.campaign, pytest.mark.timeout(900)]
 
@@ -20,6 +23,7 @@ DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+STALL, SLACK = 10, 60
 
 
 @pytest.fixture
@@ -61,3 +65,63 @@ def test_two_workers_write_the_tables_of_local_mode(spark, network, make_config,
         assert rows[0].count() > 0, table
         assert not rows[0].exceptAll(rows[1]).count(), table
         assert not rows[1].exceptAll(rows[0]).count(), table
+
+
+DRIVER = """
+import json, sys, time
+from pathlib import Path
+from pyspark.sql import SparkSession
+from ecdctr.distributed.launch import RankSession
+from ecdctr.exceptions import TrainingError
+folder, stall = Path(sys.argv[1]), int(sys.argv[2])
+spark = SparkSession.builder.getOrCreate()
+def under_way(progress):
+    (folder / "step").write_text(str(progress["step"]))
+try:
+    # Two namespaces have one kernel, whose memory their ranks could share.
+    with RankSession(
+        spark, 2, folder / "mailbox", threads_per_rank=1, stall_seconds=stall, local_exchange="horovod"
+    ) as session:
+        ranks = len({found["pid"] for found in session.call("probe", {})})
+        session.call("probe", {"repeat": 100_000, "pause": 0.01}, on_progress=under_way)
+except TrainingError as error:
+    print(json.dumps({"message": str(error), "at": time.time(), "ranks": ranks}), flush=True)
+"""
+
+
+def test_a_worker_whose_network_is_cut_ends_the_training_with_a_message(network, tmp_path):
+    if network is None:
+        pytest.skip(str(refusal()))
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    confs = {
+        "spark.task.maxFailures": "1", "spark.executor.memory": "500m",
+        "spark.executor.cores": "1", "spark.ui.enabled": "false",
+    }  # fmt: skip
+    with cluster(tmp_path, network) as running:
+        command = [
+            *running.driver.command, str(BIN / "spark-submit"), "--master", running.url,
+            *(part for key, value in confs.items() for part in ("--conf", f"{key}={value}")),
+            str(script), str(tmp_path), str(STALL),
+        ]  # fmt: skip
+        with (
+            (tmp_path / "driver.log").open("w") as log,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT, env=running.driver.surroundings()
+            ) as driver,
+        ):
+            try:
+                deadline = time.monotonic() + 150
+                while not (tmp_path / "step").exists():
+                    assert time.monotonic() < deadline, (tmp_path / "driver.log").read_text()[-3000:]
+                    assert driver.poll() is None, (tmp_path / "driver.log").read_text()[-3000:]
+                    time.sleep(0.2)
+                since = time.time()
+                network.cut(1)
+                # Spark and Horovod write lines of their own there.
+                said = json.loads(next(line for line in driver.stdout if line.startswith("{")))
+            finally:
+                driver.kill()
+    assert said["ranks"] == 2
+    assert said["at"] - since < STALL + SLACK
+    assert "with the other ranks failed" in said["message"] or "no sign of life" in said["message"]
