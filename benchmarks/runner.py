@@ -67,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--threads-per-rank", type=int, default=0, help="0: the threads shared by the ranks")
     parser.add_argument("--training", default="{}", help="further keys of a level's training section, as JSON")
+    parser.add_argument("--local-exchange", choices=["shared_memory", "horovod"], default="shared_memory")
     parser.add_argument("--spark", action="store_true", help="start the ranks through a Spark session")
     return parser.parse_args()
 
@@ -80,7 +81,9 @@ def _session(arguments: argparse.Namespace, threads: int) -> Any:
 
         builder = SparkSession.builder.master(f"local[{arguments.ranks + 1}]").appName("clickbench")
         spark = builder.config("spark.ui.enabled", "false").getOrCreate()
-    return RankSession(spark, arguments.ranks, arguments.work / "mailbox", threads)
+    return RankSession(
+        spark, arguments.ranks, arguments.work / "mailbox", threads, local_exchange=arguments.local_exchange
+    )
 
 
 def _evaluate(data: Any, version: Path, model: str, threads: int) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 import logging
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr.distributed.failures import revive, worst
@@ -28,7 +27,9 @@ from ecdctr.distributed.mailbox import (
 )
 from ecdctr.distributed.rank_worker import serve
 from ecdctr.distributed.spark_slots import check_spark, is_local
+from ecdctr.distributed.stop_signals import stop_on_signal
 from ecdctr.exceptions import EcdctrError, InputError, TemporaryError, TrainingError
+from ecdctr.native import built
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,7 +45,7 @@ ECHO_SECONDS = 2.0
 END_SECONDS = 15.0
 ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """A step takes and frees the same tens of megabytes as the one before. By default the C library gives such blocks back to the system,
-which clears every page anew: a fifth of a step. Other C libraries know other names, or none."""
+which clears every page anew. Other C libraries know other names, or none."""
 ENDED = "has ended without an answer, killed or out of memory"
 
 
@@ -178,7 +179,7 @@ class RankSession:
         self._number += 1
         replies: dict[int, dict[str, Any]] = {}
         try:
-            with self._stop_on_signal():
+            with stop_on_signal(lambda: self._asked_at is not None, self.stop, "stopping at the next step"):
                 self.mailbox.write(task_name(self._number), {"name": name, "payload": payload})
                 while len(replies) < self.ranks:
                     time.sleep(POLL_SECONDS)
@@ -270,8 +271,7 @@ class RankSession:
         counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         here = self.spark is None or is_local(self.spark.sparkContext.master or "")
         # Looked for, not loaded: loading imports torch, which the driver does without.
-        built = any(Path(__file__).parent.glob("_counters*.so"))
-        seldom = here and built and self.local_exchange == "shared_memory"
+        seldom = here and built(__file__, "_counters") is not None and self.local_exchange == "shared_memory"
         return counts | ALLOCATION | self._env | horovod_environment(self.stall_seconds, seldom=seldom)
 
     def _wait_until_ready(self, began: float) -> dict[int, dict[str, Any]]:
@@ -364,23 +364,3 @@ class RankSession:
             except OSError as error:
                 logger.warning("cannot write to the mailbox: %s", error)
             self._over.wait(BEAT_SECONDS)
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """Turn a first SIGTERM or Ctrl-C into a wish to stop."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._asked_at is not None:
-                raise KeyboardInterrupt
-            self.stop()
-            logger.warning("%s: stopping at the next step", signal.Signals(number).name)
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

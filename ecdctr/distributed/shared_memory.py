@@ -1,8 +1,8 @@
-"""The collective of ranks that share a machine: tensors pass through a mapped file, and counters tell when they lie there.
+"""The collective of ranks that share a machine: tensors pass through memory that all have mapped, and counters tell when they lie there.
 
 Gloo sends every byte through the loopback interface, after a round of agreement in a background thread that wakes once a
 millisecond. Ranks of one machine can read each other's tensors where they were written. Everything too large for
-the mapped file, and every rank on another machine, goes through the collective that is wrapped.
+a slot of it, and every rank on another machine, goes through the collective that is wrapped.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ecdctr.distributed.collective import Collective, DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
+from ecdctr.native import library
 
 _COMBINE: dict[Reduction, Callable[..., Tensor]] = {"sum": torch.add, "min": torch.minimum, "max": torch.maximum}
 logger = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ _COUNTER, _BYTES, _KIND = 0, 1, 3
 class _Counters:
     """Typed calls into the library of `counters.cpp`."""
 
-    def __init__(self, library: Path) -> None:
-        found = ctypes.CDLL(str(library))
+    def __init__(self, found: ctypes.CDLL) -> None:
         self.publish, self.await_all = found.publish, found.await_all
         self.publish.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         self.publish.restype = None
@@ -51,15 +51,8 @@ class _Counters:
         self.await_all.restype = ctypes.c_int64
 
 
-def _load() -> _Counters | None:
-    built = sorted(Path(__file__).parent.glob("_counters*.so"))
-    try:
-        return _Counters(built[-1]) if built else None
-    except OSError:
-        return None
-
-
-COUNTERS = _load()
+_FOUND = library(__file__, "_counters")
+COUNTERS = None if _FOUND is None else _Counters(_FOUND)
 
 
 def sharing_memory(base: Collective, stall_seconds: int, slot_bytes: int = SLOT_BYTES) -> Collective:

@@ -1,5 +1,6 @@
 """What every model is: tables of embeddings, a network, and `forward(batch) -> logits`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,6 +11,11 @@ from ecdctr.features import FeatureSet
 from ecdctr.features.domains import AD
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.normalization import DistributedBatchNorm, Reducer
+
+
+def added(parts: Sequence[Tensor]) -> Tensor:
+    """One after the other: most lists have no attributes, and one part is its own sum."""
+    return functools.reduce(torch.add, parts)
 
 
 class CTRModel(nn.Module):

@@ -1,6 +1,5 @@
 """What every full model reads: id fields, numbers, lists, attended click histories, historical embeddings."""
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -11,7 +10,7 @@ from ecdctr.data.batch import Batch
 from ecdctr.exceptions import TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.features.encoding import PADDING
-from ecdctr.models.base import CTRModel
+from ecdctr.models.base import CTRModel, added
 from ecdctr.nn.attention import TargetAttention
 from ecdctr.nn.field_gate import FieldGate
 from ecdctr.nn.sequence_pooling import mean_of_clicks
@@ -21,11 +20,6 @@ ENTITIES = ("user", "item")
 
 Inputs = tuple[Tensor, Tensor]
 """Field vectors `(B, F', D)` and first-order weights `(B, F)`, as `FullModel.inputs` gives them."""
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    """One after the other: most lists have no attributes, and one part is its own sum."""
-    return functools.reduce(torch.add, parts)
 
 
 def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -159,10 +153,10 @@ class FullModel(CTRModel):
         """
         columns = [name, *self.features.attributes(name)]
         there = batch.sequences[name] != PADDING
-        past = _sum([lists[column] for column in columns])
+        past = added([lists[column] for column in columns])
         if name not in self.attentions:
             return mean_of_clicks(past, there)
-        target = _sum([vectors[:, self.features.id_fields.index(field)] for field in self._compared(name)])
+        target = added([vectors[:, self.features.id_fields.index(field)] for field in self._compared(name)])
         interest: Tensor = self.attentions[name](target, past, there)
         return interest
 

@@ -10,6 +10,7 @@ from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
 from ecdctr.features.domains import AD, DOMAINS
 from ecdctr.features.encoding import PADDING
+from ecdctr.models.base import added
 from ecdctr.models.joint import JointModel
 from ecdctr.nn.interests import ClickAttention, InterestGates
 from ecdctr.nn.mlp import MLP
@@ -87,7 +88,7 @@ class MiNet(JointModel):
         vectors, looked_up = self.embed(batch)
         there = {name: batch.sequences[name] != PADDING for name in self.features.list_fields}
         past = {
-            name: torch.stack([looked_up[column] for column in (name, *self.features.attributes(name))]).sum(0)
+            name: added([looked_up[column] for column in (name, *self.features.attributes(name))])
             for name in self.features.list_fields
         }
         user = vectors[:, self.user]
@@ -102,7 +103,7 @@ class MiNet(JointModel):
 
     def _target(self, name: str, vectors: Tensor) -> Tensor:
         """What of the impression is compared with a sequence's clicks, `(B, D)`."""
-        return vectors[:, [self.features.id_fields.index(field) for field in self._compared(name)]].sum(1)
+        return added([vectors[:, self.features.id_fields.index(field)] for field in self._compared(name)])
 
     def head(self, domain: int, shared: Sequence[Tensor]) -> Tensor:
         """See `JointModel.head`."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ecdctr.nn.kernels import library
+from ecdctr.native import library
 
-_LIBRARY = library("_clicks")
+_LIBRARY = library(__file__, "_clicks")
 _OPERATIONS = {
     "pair_clicks": "mmmnnnm", "pair_clicks_back": "mmmmnnnmm", "add_rows_relu": "mmmnnn", "add_rows_relu_back": "mmmnnnmm",
     "pool_clicks": "mmmnnnm", "pool_clicks_back": "mmmmnnnmm",
@@ -104,6 +104,14 @@ def _compiled(*tensors: Tensor) -> bool:
     )
 
 
+def _gradients(ctx: Any, operation: str, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the two saved inputs, of which the second is the histories."""
+    first, past = ctx.saved_tensors
+    into = torch.zeros_like(first), torch.zeros_like(past)
+    ctx.clicks.run(operation, gradient.contiguous(), first, past, width=past.shape[2], into=into)
+    return into
+
+
 class _Pairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, target: Tensor, past: Tensor, clicks: Clicks) -> Tensor:
@@ -118,12 +126,7 @@ class _Pairs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        target, past = ctx.saved_tensors
-        of_target, of_past = torch.zeros_like(target), torch.zeros_like(past)
-        ctx.clicks.run(
-            "pair_clicks_back", gradient.contiguous(), target, past, width=target.shape[1], into=(of_target, of_past)
-        )
-        return of_target, of_past, None
+        return *_gradients(ctx, "pair_clicks_back", gradient), None
 
 
 class _AddRowsRelu(torch.autograd.Function):
@@ -162,9 +165,4 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        scores, past = ctx.saved_tensors
-        of_scores, of_past = torch.zeros_like(scores), torch.zeros_like(past)
-        ctx.clicks.run(
-            "pool_clicks_back", gradient.contiguous(), scores, past, width=past.shape[2], into=(of_scores, of_past)
-        )
-        return of_scores, of_past, None
+        return *_gradients(ctx, "pool_clicks_back", gradient), None

@@ -12,16 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ecdctr.native import library
+
 _WHOLE, _FRACTION, _MEMORY = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-
-
-def library(name: str) -> ctypes.CDLL | None:
-    """A library beside this file, by the name of its extension module; None where it was not built."""
-    built = sorted(Path(__file__).parent.glob(f"{name}*.so"))
-    try:
-        return ctypes.CDLL(str(built[-1])) if built else None
-    except OSError:
-        return None
 
 
 def builds() -> str:
@@ -124,5 +117,5 @@ class RowKernels:
         )  # fmt: skip
 
 
-_FOUND = library("_rows")
+_FOUND = library(__file__, "_rows")
 ROWS = None if _FOUND is None else RowKernels(_FOUND)

@@ -4,6 +4,8 @@ import datetime as dt
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ecdctr import __version__
@@ -91,28 +93,24 @@ def compare_arms(
     if finished is not None:
         logger.info("this comparison is finished; its files are in %s", config.run_dir)
         return _result(config, finished)
-    started = time.perf_counter()
+    seconds: dict[str, float] = {}
     with workspace(config, spark) as opened:
         lanes = lanes_for(opened, parallel)
-        prepare_tables(opened, until)
-        prepared = time.perf_counter()
+        with _timed(seconds, "prepare"):
+            prepare_tables(opened, until)
         window = walk_window(config, opened, since, until)
-        tuning = tune(opened, config, window[0], trials, tuning_days, lanes) if trials else {}
-        tuned = time.perf_counter()
+        with _timed(seconds, "tune"):
+            tuning = tune(opened, config, window[0], trials, tuning_days, lanes) if trials else {}
         variants = _variants(config, opened, seeds, window[0], forgetting_days)
         chosen = {arm: found["trials"][found["chosen"]]["settings"] for arm, found in tuning.items()}
-        run_walks(opened, _outings(variants, chosen), window, lanes)
-        walked = time.perf_counter()
+        with _timed(seconds, "walk"):
+            run_walks(opened, _outings(variants, chosen), window, lanes)
         logger.info("evaluating %d arms with %d seeds", len(config.arms), seeds)
-        found = _evaluate(opened, variants, window, chosen)
-        for arm, told in tuning.items():
-            found["arms"][arm]["tuning"] = told
-        ended = time.perf_counter()
-        found["command"] = command
-        found["seconds"] = {
-            "prepare": prepared - started, "tune": tuned - prepared, "walk": walked - tuned, "evaluate": ended - walked,
-            "total": ended - started,
-        }  # fmt: skip
+        with _timed(seconds, "evaluate"):
+            found = _evaluate(opened, variants, window, chosen)
+    for arm, told in tuning.items():
+        found["arms"][arm]["tuning"] = told
+    found |= {"command": command, "seconds": seconds | {"total": sum(seconds.values())}}
     comparison = Comparison.model_validate(found)
     write_files(
         config.run_dir,
@@ -120,6 +118,13 @@ def compare_arms(
     )
     write_json(config.run_dir / STATE, asked)
     return _result(config, comparison)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    since = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - since
 
 
 def _variants(config: Config, opened: Workspace, seeds: int, since: dt.date, forgetting_days: int) -> dict[int, Config]:

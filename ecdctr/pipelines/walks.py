@@ -3,15 +3,13 @@
 import datetime as dt
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from ecdctr.config import Config
+from ecdctr.distributed.stop_signals import stop_on_signal
 from ecdctr.exceptions import InputError, TemporaryError
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.daily import Walk, walk
@@ -160,7 +158,7 @@ class _Lanes:
             threading.Thread(target=self._serve, args=(lane,), name=f"walks-{number}")
             for number, lane in enumerate(self._workspaces)
         ]
-        with self._stop_on_signal():
+        with stop_on_signal(lambda: self._stopping, self._stop, "all walks stop at their next step"):
             try:
                 for thread in threads:
                     thread.start()
@@ -217,25 +215,3 @@ class _Lanes:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-    @contextmanager
-    def _stop_on_signal(self) -> Iterator[None]:
-        """Turn a first SIGTERM or Ctrl-C into a wish to stop; a second one is a KeyboardInterrupt."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stopping:
-                raise KeyboardInterrupt
-            # First of all: a second signal may come before this one has been dealt with.
-            self._stopping = True
-            logger.warning("%s: all walks stop at their next step", signal.Signals(number).name)
-            self._stop()
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

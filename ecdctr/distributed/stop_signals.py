@@ -1,0 +1,39 @@
+"""SIGTERM and Ctrl-C as a wish to stop at the next step, and a second one as an order."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def stop_on_signal(asked: Callable[[], bool], stop: Callable[[], None], told: str) -> Iterator[None]:
+    """Within a block, turn a first SIGTERM or Ctrl-C into a wish to stop; a second one is a KeyboardInterrupt.
+
+    Outside the main thread, where Python gives no signals, nothing is changed.
+
+    Args:
+        asked: Whether a stop was asked for already.
+        stop: Asks for one, so that `asked` is true from its first statement on: the second signal may come within it.
+        told: What the log says then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked():
+            raise KeyboardInterrupt
+        stop()
+        logger.warning("%s: %s", signal.Signals(number).name, told)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
