@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ecdctr.config.durations import Days
-from ecdctr.config.settings import Settings
+from ecdctr.durations import Days
+from ecdctr.settings import Settings
 
 Policy = Literal["off", "warn", "quarantine", "fail"]
 

@@ -107,7 +107,7 @@ class Ingest:
 
 def extra_columns(dataset: DatasetConfig, domain: str) -> list[Column]:
     """The columns of a domain's impressions that features are made from."""
-    types, required = log_columns(dataset), contract.required(dataset, domain)
+    types, required = log_columns(dataset.features), contract.required(dataset, domain)
     return [
         Column(name, kind, f"column {name} of the log", nullable=name not in required)
         for name, kind in types.items()

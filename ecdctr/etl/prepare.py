@@ -103,7 +103,7 @@ class _Preparation:
         self.hooks = hooks
         self.config = config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
-        self.features: FeatureSet = feature_set(config.dataset, buckets)
+        self.features: FeatureSet = feature_set(config.dataset.features, buckets)
         self.inputs = source.fingerprint(config.dataset)
         self.number = 1
         self.note: str | None = None

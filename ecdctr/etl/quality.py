@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ecdctr.config import Config
-from ecdctr.config.features import ITEM, USER
 from ecdctr.config.operations import CheckConfig
 from ecdctr.etl.ingest import SOURCE_KEYS, Ingest
 from ecdctr.etl.source import KEYS_SHOWN
 from ecdctr.etl.tokens import token
 from ecdctr.exceptions import InputError
+from ecdctr.features.columns import ITEM, USER
 from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake

@@ -19,8 +19,9 @@ from pyspark.sql import DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.config.features import TokenSource, VocabularyConfig
+from ecdctr.config.vocabularies import VocabularyConfig
 from ecdctr.etl.tokens import bucket, token, tokens
+from ecdctr.features.columns import TokenSource
 from ecdctr.features.encoding import first_token_id, rows_after_blocks
 from ecdctr.features.feature_set import FeatureSet, token_sources
 from ecdctr.lake.frames import local_frame
@@ -84,7 +85,7 @@ class _Open:
 def open_vocabularies(config: Config) -> list[_Open]:
     """The vocabularies that grow, in order of first use."""
     sources: dict[str, list[TokenSource]] = {}
-    for source in token_sources(config.dataset).values():
+    for source in token_sources(config.dataset.features).values():
         sources.setdefault(source.vocabulary, []).append(source)
     return [_Open(name, found, config.vocabulary(name)) for name, found in sources.items()]
 

@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl.kinds import ENCODERS
 from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, with_sequences
 from ecdctr.features.feature_set import feature_set, log_columns
@@ -24,7 +23,7 @@ class MemoryLake:
     def __init__(self, spark: SparkSession, config: Config, raw: dict[str, pd.DataFrame]) -> None:
         self.spark, self.config = spark, config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
-        self.features = feature_set(config.dataset, buckets)
+        self.features = feature_set(config.dataset.features, buckets)
         self.frames = {f"{domain}_impressions": self._impressions(raw[domain]) for domain in DOMAINS}
 
     def _impressions(self, raw: pd.DataFrame) -> DataFrame:
@@ -39,7 +38,7 @@ class MemoryLake:
             "label": raw["click"],
         }
         schema = "event_id string, user_id string, item_id string, event_time timestamp, event_date date, label int"
-        for name, kind in log_columns(self.config.dataset).items():
+        for name, kind in log_columns(self.config.dataset.features).items():
             if name not in columns:
                 columns[name] = raw[name].astype(float) if kind == "double" else raw[name]
                 schema += f", `{name}` {kind}"
@@ -81,10 +80,10 @@ class MemoryLake:
         scene = Scene(self, self.config, domain, since, until, Vocabularies(self, until))
         frame, columns = scene.impressions, {}
         for spec in self.config.dataset.features:
-            if spec.kind == kind and kind in ENCODERS:
-                frame, made = ENCODERS[kind](spec, frame, scene)
+            if spec.kind == kind:
+                frame, made = spec.encode(frame, scene)
                 columns |= made
-        if kind in ENCODERS:
+        if columns:
             frame = frame.select("event_id", *(column.alias(name) for name, column in columns.items()))
         else:
             day = F.unix_date("event_date").alias("day")
