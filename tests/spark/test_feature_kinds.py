@@ -228,6 +228,7 @@ def test_a_kind_of_another_package_encodes_as_the_shipped_ones_do(planned, lakes
     config = small_config(tmp_path, "strange", {}, {"features": []})
     strange = config.model_copy(update={"dataset": config.dataset.model_copy(update={"features": [spec]})})
     lake = MemoryLake(planned, strange, raw)
+    lake.create("vocabulary")
     found = lake.encoded("choice", "ad", START, END).set_index("event_id")["known"]
     assert lake.features.fixed_rows["known"] == 2 + 3
     assert found.to_dict() == {
