@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference, Tuning
 from ecdctr.report.wording import DECIDING, NAMES, finding, printable, signed, span, verdict_of
 
-COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
+COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc", "expected_calibration_error")
 
 
 def baselines(comparison: Comparison) -> list[str]:

@@ -30,7 +30,8 @@ DAYS = [f"2024-02-{number:02d}" for number in range(1, 5)]
 def metrics(auc: float, rows: int = 400, clicks: int = 40) -> dict:
     return {
         "rows": rows, "clicks": clicks, "auc": auc, "gauc": None if rows < 50 else auc - 0.02, "log_loss": 0.3,
-        "normalized_entropy": 0.97, "pcoc": 1.02,
+        "normalized_entropy": 0.97, "pcoc": 1.02, "expected_calibration_error": round(auc / 20, 4),
+        "gauc_clicks": None if rows < 50 else auc - 0.03, "gauc_mean": None if rows < 50 else auc - 0.04, "binned_auc": auc,
     }  # fmt: skip
 
 
@@ -155,6 +156,23 @@ def test_the_page_is_whole_and_names_every_arm():
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page
     assert page == render_comparison_html(comparison())
+
+
+def test_calibration_and_the_other_gaucs_are_told_of_every_arm():
+    page = render_comparison_html(comparison())
+    whole = page[page.index("All arms, every metric") :]
+    for found in comparison().arms.values():
+        error = f"{found.mean.expected_calibration_error:.4f}"
+        assert page.index(f"<td>1.0200</td><td>{error}</td>") < page.index("All arms, every metric")
+        assert (
+            f"<td>1.0200</td><td>{error}</td><td>{found.mean.gauc_clicks:.4f}</td><td>{found.mean.gauc_mean:.4f}</td>"
+            in whole
+        )
+    earlier = example()
+    for found in earlier["arms"].values():
+        for name in ("expected_calibration_error", "gauc_clicks", "gauc_mean", "binned_auc"):
+            del found["mean"][name]
+    assert "<td>1.0200</td><td>–</td>" in render_comparison_html(Comparison.model_validate(earlier))
 
 
 def test_plots_show_the_baselines_and_the_whole_method_whatever_the_order():
