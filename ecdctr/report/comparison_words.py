@@ -20,11 +20,24 @@ def title(comparison: Comparison, arm: str) -> str:
 
 
 def between(comparison: Comparison, arm: str, baseline: str, metric: str) -> SeededDifference | None:
-    """The difference of two arms in a metric."""
+    """The difference of two arms in a metric, also where the file tells it the other way round."""
     for difference in comparison.differences:
-        if (difference.arm, difference.baseline, difference.metric) == (arm, baseline, metric):
-            return difference
+        if difference.metric == metric:
+            if (difference.arm, difference.baseline) == (arm, baseline):
+                return difference
+            if (difference.arm, difference.baseline) == (baseline, arm):
+                return _turned(difference)
     return None
+
+
+def _turned(difference: SeededDifference) -> SeededDifference:
+    """metric(baseline) - metric(arm)."""
+    changes = {
+        "arm": difference.baseline, "baseline": difference.arm, "difference": -difference.difference,
+        "low": -difference.high, "high": -difference.low,
+        "by_seed": [None if value is None else -value for value in difference.by_seed],
+    }  # fmt: skip
+    return difference.model_copy(update=changes)
 
 
 def seeds_disagree(difference: SeededDifference) -> bool:

@@ -57,7 +57,8 @@ def test_every_arm_meets_both_baselines_variants_meet_the_whole_and_the_control_
     }  # fmt: skip
     assert {("ecdctr", "ecdctr_no_tpm"), ("ecdctr", "ecdctr_shuffled_embeddings")} <= set(found)
     assert ("ecdctr_no_tpm", "ecdctr") not in found
-    assert ("ecdctr_pool_mean", "ecdctr") in pairs(["ecdctr", "ecdctr_pool_mean"])
+    assert ("ecdctr_gate", "ecdctr") in pairs(["ecdctr", "ecdctr_gate"])
+    assert pairs(["ecdctr_pool_mean", "ecdctr"]) == [("ecdctr", "ecdctr_pool_mean")]
     assert [baseline for arm, baseline in found if arm == "target_only"] == ["finetune"]
     assert pairs(["mmoe"]) == []
 

@@ -251,7 +251,7 @@ def test_the_results_page_is_made_of_what_is_stored(tmp_path):
     stored = tmp_path / "docs" / "results" / "shop.json"
     assert load_comparison(stored) == summarized(comparison())
     summary = (tmp_path / "docs" / "results.md").read_text()
-    assert "| `ecdctr` | 0.6600 (+4.10 [+2.00, +6.00] *) |" in summary
+    assert "| `ecdctr` | 0.6600 | 0.6400 | 0.3000 | 0.0330 | +4.10 [+2.00, +6.00] * |" in summary
     assert "[shop](results/shop.md)" in summary
     page = (tmp_path / "docs" / "results" / "shop.md").read_text()
     assert "| `ecdctr` | 0.6600 | 0.6400 |" in page
@@ -296,10 +296,11 @@ def test_remedies_are_told_with_what_they_are_a_remedy_of_and_open_ones_are_open
     gate = difference("ecdctr_gate", "ecdctr", "auc", 0.01, 0.002, 0.02)
     page = render_results([named("shop", [gate]), named("mall", [])])
     assert "## What each remedy brought" in page
-    assert "| better in 1× AUC | `ecdctr_gate` − `ecdctr` | +1.00 [+0.20, +2.00] * | – |  |  |" in page
-    assert "- Remedies that helped beyond chance somewhere: `ecdctr_gate` (better in 1× AUC)." in page
-    unsure = difference("ecdctr_gate", "ecdctr", "auc", 0.01, -0.002, 0.02)
-    assert "cannot be told" in render_results([named("shop", [unsure])])
+    assert "| better in AUC of shop | `ecdctr_gate` − `ecdctr` | +1.00 [+0.20, +2.00] * | – |  |  |" in page
+    assert "- Remedies that helped beyond chance somewhere: `ecdctr_gate` (better in AUC of shop)." in page
+    unsure = difference("ecdctr_gate", "ecdctr", "auc", 0.01, -0.01, 0.03)
+    # Half the interval's width over 1.96, times 2.80: 2.86 points.
+    assert "| cannot be told; 2.86 AUC points would have been |" in render_results([named("shop", [unsure])])
     assert "| remedy |" not in render_results([named("shop", [])])
 
 
@@ -310,7 +311,7 @@ def test_the_days_on_which_remedies_were_chosen_are_told_apart(tmp_path):
     write_results(tmp_path, [path], [path])
     assert load_comparison(tmp_path / "results" / "earlier" / "mall.json") == summarized(named("mall", [gate]))
     page = (tmp_path / "results.md").read_text()
-    assert page.count("better in 1× AUC") == 3
+    assert page.count("better in AUC") == 3
     assert "## On which days the remedies were chosen" in page
     assert "chosen" not in render_results([named("mall", [gate])])
 
