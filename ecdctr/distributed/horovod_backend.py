@@ -41,6 +41,8 @@ class HorovodCollective(DerivedOperations):
     then finds what it agreed on in its response cache.
     """
 
+    overlaps = True
+
     def __init__(self) -> None:
         import horovod.torch as hvd
 
@@ -60,32 +62,32 @@ class HorovodCollective(DerivedOperations):
 
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """See `Collective.all_reduce_`."""
+        return self._begin_reduction(tensor, op)()
+
+    def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """See `Collective.begin_all_reduce_`; Horovod's background thread carries it meanwhile."""
+        return self._begin_reduction(tensor, "sum")
+
+    def _begin_reduction(self, tensor: Tensor, op: Reduction) -> Callable[[], Tensor]:
         target = tensor.detach()
         flat = target.contiguous()
         with self._named_failure("all-reduce"):
-            self._hvd.allreduce_(flat, op=self._operations[op], name=_name(op, flat))
-        if flat.data_ptr() != target.data_ptr():
-            target.copy_(flat)
-        return tensor
+            handle = self._hvd.allreduce_async_(flat, op=self._operations[op], name=_name(op, flat))
+
+        def wait() -> Tensor:
+            with self._named_failure("all-reduce"):
+                self._hvd.synchronize(handle)
+            if flat.data_ptr() != target.data_ptr():
+                target.copy_(flat)
+            return tensor
+
+        return wait
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """See `Collective.all_gather`."""
         with self._named_failure("all-gather"):
             gathered: Tensor = self._hvd.allgather(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
         return gathered
-
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
-        """See `Collective.all_reduce_and_gather_`; both are agreed on in one round of the background thread."""
-        target = tensor.detach()
-        flat = target.contiguous()
-        with self._named_failure("all-reduce and all-gather"):
-            reduced = self._hvd.allreduce_async_(flat, op=self._operations["sum"], name=_name("sum", flat))
-            gathered = self._hvd.allgather_async(rows.detach().contiguous(), name=_name("gather", rows[:0]))
-            self._hvd.synchronize(reduced)
-            received: Tensor = self._hvd.synchronize(gathered)
-        if flat.data_ptr() != target.data_ptr():
-            target.copy_(flat)
-        return received
 
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """See `Collective.all_to_all`."""
