@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +77,28 @@ def spark_session(settings: SparkConfig, app_name: str) -> SparkSession:
     if not submitted:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    handler = signal.getsignal(signal.SIGINT)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    _go_quietly(session, handler)
     return _with_delta(session)
+
+
+def _go_quietly(session: SparkSession, handler: Any) -> None:
+    """Leave Ctrl-C to the handler that the command line has set, and say nothing of a JVM that ends before this process does."""
+    # PySpark's own asks the JVM to cancel its jobs: another error than KeyboardInterrupt where the JVM is gone.
+    if handler is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
+    server: Any = getattr(session.sparkContext, "_accumulatorServer", None)
+    if server is None:
+        return
+    tell = server.handle_error
+
+    def handle_error(request: Any, address: Any) -> None:
+        if not isinstance(sys.exception(), EOFError | ConnectionError):
+            tell(request, address)
+
+    server.handle_error = handle_error
 
 
 def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
