@@ -58,7 +58,7 @@ def stop_on_signal(asked: Callable[[], bool], stop: Callable[[], None], told: st
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        outer = before[number]
+        outer = before[signal.Signals(number)]
         if isinstance(outer, Interruption):
             outer.asked = True
         if asked():
