@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from ecdctr.metrics import smallest_visible_difference
 from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference, Tuning
-from ecdctr.report.wording import DECIDING, NAMES, finding, printable, signed, span, verdict_of
+from ecdctr.report.wording import DECIDING, NAMES, count, finding, printable, scaled, signed, span, verdict_of
 
 COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc", "expected_calibration_error")
 
@@ -67,9 +68,21 @@ def headline(comparison: Comparison) -> str:
         return "These days cannot tell the arms apart: too few users who both clicked and did not."
     name = title(comparison, baseline)
     if not better and not worse:
-        return f"No arm could be told from “{name}”: the days hold too few clicks for the differences there are."
+        return (
+            f"No arm could be told from “{name}”: the days hold too few clicks for the differences there are"
+            f"{_visible_in_any(comparison, others, baseline)}."
+        )
     lost = f", {len(worse)} fell behind in AUC or GAUC" if worse else ""
     return f"{len(better)} of {len(others)} arms beat “{name}” in AUC or GAUC beyond chance{lost}."
+
+
+def _visible_in_any(comparison: Comparison, arms: Sequence[str], baseline: str) -> str:
+    """From which AUC difference on any of the arms would have been told, as the end of a sentence; empty where none was compared."""
+    known = [d for arm in arms if (d := between(comparison, arm, baseline, DECIDING[0])) is not None]
+    if not known:
+        return ""
+    least = max(smallest_visible_difference(d.low, d.high, d.level) for d in known)
+    return f"; one of {scaled(DECIDING[0], least)} {NAMES[DECIDING[0]]} points would have been told in any of them, four times out of five"
 
 
 def verdicts(comparison: Comparison, arm: str, baseline: str) -> list[str]:
@@ -101,9 +114,11 @@ def tuning_sentence(comparison: Comparison) -> str:
     found = next(iter(tuned_arms(comparison).values()), None)
     if found is None:
         return ""
+    first = found.trials[0].metrics
     return (
-        f"Every arm was tuned with {len(found.trials)} trials on {span(*found.window)}, before the walked days, with seed "
-        f"{found.seed}; the settings with the best {NAMES[found.metric]} were walked."
+        f"Every arm was tuned with {len(found.trials)} trials on {span(*found.window)} ({count(first.rows)} impressions, "
+        f"{count(first.clicks)} clicks), before the walked days, with seed {found.seed}, which is not compared; of each arm the settings "
+        f"with the best {NAMES[found.metric]} were walked."
     )
 
 

@@ -212,7 +212,11 @@ def test_seeds_that_disagree_are_named():
     ("differences", "said"),
     [
         (example()["differences"], "1 of 7 arms beat “Arm number 7” in AUC or GAUC beyond chance, 1 fell behind"),
-        (example()["differences"][3:4], "No arm could be told from “Arm number 7”"),
+        (
+            example()["differences"][3:4],
+            "No arm could be told from “Arm number 7”: the days hold too few clicks for the differences there are; one of 1.72 AUC points "
+            "would have been told in any of them, four times out of five.",
+        ),
         ([], "cannot tell the arms apart"),
     ],
 )
@@ -228,6 +232,30 @@ def test_without_a_baseline_nothing_is_claimed():
     assert "nothing to compare with" in headline(found)
     assert "nothing to compare with" in render_comparison_html(found)
     assert "ecdctr" in render_comparison_table(found)
+
+
+def test_days_without_a_click_make_pages_of_dashes_and_claim_nothing():
+    tree = example() | {"differences": []}
+    nothing = dict.fromkeys(("auc", "gauc", "normalized_entropy", "pcoc", "gauc_clicks", "gauc_mean", "binned_auc"))
+    for found in tree["arms"].values():
+        sets = [found["mean"], *found["seeds"], *found["daily"]]
+        sets += [
+            part for key in ("by_activity", "cold_users", "cold_ads", "returning_users") for part in found[key].values()
+        ]
+        for metrics_of in sets:
+            metrics_of |= nothing | {"clicks": 0}
+        found["forgetting"] = {"window": ["2024-01-29", "2024-02-01"], "rows": 75, "clicks": 0, "curve": []}
+    empty = Comparison.model_validate(tree)
+    for page in (
+        render_comparison_html(empty),
+        render_comparison_table(empty),
+        render_results([empty]),
+        render_page(empty),
+    ):
+        assert "cannot tell the arms apart" in page
+        assert "beyond chance." not in page
+        assert "0.5000" not in page
+    assert "| AUC at or above every baseline? | not compared |" in render_results([empty])
 
 
 def test_a_comparison_without_holdout_says_that_forgetting_was_not_measured():
