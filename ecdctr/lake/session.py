@@ -1,11 +1,13 @@
 """The Spark session: one per process, with Delta, quick to start."""
 
+import atexit
 import logging
 import os
 import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ logger.writer.name = org.apache.spark.sql.delta.files.DeltaFileFormatWriter
 logger.writer.level = off
 logger.util.name = org.apache.spark.util.Utils
 logger.util.level = off
+logger.context.name = org.apache.spark.TaskContextImpl
+logger.context.level = off
 """
 """A failed task's error reaches the caller as an exception; its stack traces on stderr would only bury the message."""
 
@@ -89,6 +93,8 @@ def _go_quietly(session: SparkSession, handler: Any) -> None:
     # PySpark's own asks the JVM to cancel its jobs: another error than KeyboardInterrupt where the JVM is gone.
     if handler is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, handler)
+    # A JVM that ends amid its tasks tells of each: nothing that could still be acted on.
+    atexit.register(_hush, session)
     server: Any = getattr(session.sparkContext, "_accumulatorServer", None)
     if server is None:
         return
@@ -99,6 +105,12 @@ def _go_quietly(session: SparkSession, handler: Any) -> None:
             tell(request, address)
 
     server.handle_error = handle_error
+
+
+def _hush(session: SparkSession) -> None:
+    """Let the JVM log nothing more; it may be gone."""
+    with suppress(Exception):
+        session.sparkContext.setLogLevel("OFF")
 
 
 def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
