@@ -61,7 +61,7 @@ PARTS = {
         Question("Does beginning it anew bring anything, without history?", "ecdctr_no_tpm", "finetune"),
         Question("On top of all levels?", "ecdctr", "ecdctr_bn_keep"),
         Question("More than new statistics alone?", "ecdctr", "ecdctr_bn_statistics"),
-        Question("Do its statistics need no warm-up?", "ecdctr_bn_cold", "ecdctr"),
+        Question("Do its statistics need a warm-up?", "ecdctr", "ecdctr_bn_cold"),
     ),
     "What AutoFT chooses": (
         Question("Does AutoFT bring more than fine-tuning everything?", "autoft", "finetune"),
