@@ -1,6 +1,8 @@
 """The whole way on a small world: real Spark, Delta, Petastorm, and two Horovod ranks in processes of their own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -250,6 +252,53 @@ def test_a_comparison_shares_what_a_run_has_published_and_adds_an_arm_later(fini
     since = time.monotonic()
     assert compared(arms) == second
     assert time.monotonic() - since < 60
+
+
+def interrupt(config: Path, name: str, number: signal.Signals, *, group: bool) -> None:
+    """Start a command and send it a signal as soon as Spark has looked through the logs and goes on to write."""
+    log = config.parent / "log"
+    with log.open("w") as told:
+        process = subprocess.Popen(
+            command(config, name), cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, start_new_session=True
+        )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and "etl.prepare: check: " not in log.read_text():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    (os.killpg if group else os.kill)(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    lines = log.read_text().splitlines()
+    assert process.returncode == 75, lines
+    assert json.loads(out)["error"] == {
+        "type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on",
+    }  # fmt: skip
+    assert lines[-1].endswith(": interrupted; call again to go on"), lines
+    # Every line but the JVM's own first one is the package's: no stack trace of it or of Spark.
+    assert all(line.startswith("WARNING: Using incubator") or line[2:3] == line[5:6] == ":" for line in lines), lines
+
+
+@pytest.fixture
+def unprepared(finished, tmp_path) -> Path:
+    """The same world in a warehouse of its own, with nothing prepared."""
+    (tmp_path / "raw").symlink_to(finished / "raw")
+    return write_config(tmp_path)
+
+
+def test_a_signal_while_spark_works_ends_a_command_in_one_line(unprepared):
+    interrupt(unprepared, "prepare", signal.SIGTERM, group=True)
+
+
+@pytest.mark.campaign  # a second whole run, interrupted in each of three commands
+@pytest.mark.timeout(900)
+def test_an_interrupted_preparation_goes_on_in_whichever_command(finished, unprepared):
+    for name, number, group in (
+        ("prepare", signal.SIGINT, False), ("compare", signal.SIGTERM, False), ("run", signal.SIGINT, True),
+        ("run", signal.SIGTERM, True),
+    ):  # fmt: skip
+        interrupt(unprepared, name, number, group=group)
+    code, result = call(unprepared, "run")
+    assert code == 0, result["error"]
+    assert figures(unprepared.parent) == figures(finished)
 
 
 # Something that a run leaves behind in its warehouse, in the order in which a run comes to it: it is killed right there.
