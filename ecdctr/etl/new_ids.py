@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from ecdctr.config import Config
 from ecdctr.config.features import ITEM, USER
 from ecdctr.etl.ingest import Ingest
+from ecdctr.etl.shuffles import merged_if_many, shuffles_of
 from ecdctr.etl.tokens import token
 from ecdctr.lake.tables import Lake
 
@@ -35,23 +36,25 @@ def new_id_shares(
     """
     if not new:
         return {}
-    has_ids = lake.exists("vocabulary") and lake.snapshot("vocabulary").rows > 0
-    first = new[0] if has_ids else new[0] + dt.timedelta(days=config.dataset.late_window + 1)
+    known = lake.snapshot("vocabulary").rows if lake.exists("vocabulary") else 0
+    first = new[0] if known else new[0] + dt.timedelta(days=config.dataset.late_window + 1)
     rows = {
         (domain, day): log.rows[day] for domain, log in found.items() for day in new if day >= first and day in log.days
     }
     if not rows:
         return {}
     counts = _counts(config, found, new)
-    if has_ids:
+    if known:
         field = F.when(F.col("field") == USER, 0).when(F.col("field") == ITEM, 1)
-        counts = counts.join(lake.read("vocabulary").select(field.alias("v"), "token"), ["v", "token"], "left_anti")
+        words = lake.read("vocabulary").select(field.alias("v"), "token")
+        counts = counts.join(merged_if_many(words, known), ["v", "token"], "left_anti")
     fresh = _with_admission(counts, config).where(F.col("admitted").isNull() | (F.col("day") <= F.col("admitted")))
     shares = {(domain, day, field): 0.0 for domain, day in rows for field in FIELDS}
-    for row in fresh.groupBy("domain", "event_date", "v").agg(F.sum("n").alias("n")).collect():
-        key = row["domain"], row["event_date"], FIELDS[row["v"]]
-        if key in shares:
-            shares[key] = row["n"] / rows[key[:2]]
+    with shuffles_of(lake.spark, len(FIELDS) * sum(rows.values()) + known):
+        for row in fresh.groupBy("domain", "event_date", "v").agg(F.sum("n").alias("n")).collect():
+            key = row["domain"], row["event_date"], FIELDS[row["v"]]
+            if key in shares:
+                shares[key] = row["n"] / rows[key[:2]]
     return shares
 
 
