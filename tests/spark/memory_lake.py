@@ -61,7 +61,9 @@ class MemoryLake:
         self.frames[name] = local_frame(self.spark, rows, self.frames[name].schema)
 
     def snapshot(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(files=[], partitions=[], version=0)
+        rows = self.frames[name].count() if name == "vocabulary" else 0
+        files = [SimpleNamespace(rows=rows, event_date=None)] if rows else []
+        return SimpleNamespace(files=files, partitions=[{"field": None}] * len(files), version=0)
 
     def know(self, words: dict[str, dict[str, tuple[int, dt.date]]]) -> None:
         """Make the vocabulary of tokens with their ids and days of admission."""
