@@ -50,6 +50,8 @@ def test_help_comes_with_an_example(arguments):
         (("run", "--config", "nowhere.yml"), "does not exist"),
         (("run", "--config", SIMULATED, "--set", "rank=2"), "did you mean ranks?"),
         (("prepare", "--config", SIMULATED, "--until", "yesterday"), "is no day"),
+        (("models", "promote", "v1", "--config", SIMULATED), "no version 'v1'"),
+        (("models", "rollback", "--config", SIMULATED), "no version was ever promoted"),
         (("train", "lpm", "--config", SIMULATED, "--date", "2024-01-20"), "is no level"),
     ],
 )
