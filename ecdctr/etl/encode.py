@@ -1,5 +1,7 @@
 """Impressions → ids, numbers and lists: each feature by the encoder of its kind."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -12,7 +14,7 @@ from ecdctr.etl.scene import Scene
 from ecdctr.features.feature_set import FeatureSet, token_sources
 
 
-def encode(scene: Scene, features: FeatureSet) -> DataFrame:
+def encode(scene: Scene, features: FeatureSet, kept: Mapping[str, str] = MappingProxyType({})) -> DataFrame:
     """Impressions with one column per id field, number and list instead of the log's columns.
 
     A token has its id from its day of admission on; before, and where it never was admitted, it has its bucket's.
@@ -20,9 +22,10 @@ def encode(scene: Scene, features: FeatureSet) -> DataFrame:
     Args:
         scene: The impressions and what was known by then.
         features: The sample contract.
+        kept: Further columns of the impressions, by the name that they get.
 
     Returns:
-        event_id, user_id (text, as `user`), event_time, event_date, label, then the columns of the contract but for
+        event_id, user_id (text, as `user`), event_time, event_date, label, what is kept, then the columns of the contract but for
         those of click sequences, which `ecdctr.etl.sequences` adds.
     """
     frame = scene.impressions
@@ -40,5 +43,6 @@ def encode(scene: Scene, features: FeatureSet) -> DataFrame:
         "event_time",
         "event_date",
         "label",
+        *(F.col(name).alias(new) for new, name in kept.items()),
         *(columns[name].alias(name) for name in features.columns if name in columns),
     )

@@ -1,16 +1,22 @@
 """Which version serves: the alias `serving` of the ledger, moved by `models promote` and `models rollback`."""
 
 import datetime as dt
+import functools
 import logging
 from typing import Any
 
 from ecdctr.exceptions import AlreadyDone, InputError, IntegrityError, NotReadyError
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import ARMS
+from ecdctr.pipelines.clock import day_number
 from ecdctr.pipelines.inspect import require
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
+from ecdctr.scoring.serving_embeddings import TABLE as EMBEDDINGS
+from ecdctr.scoring.serving_embeddings import append_serving_embeddings, has_serving_embeddings
+from ecdctr.training.published import opened
 from ecdctr.training.structure import Structure
+from ecdctr.transfer.snapshots import ENTITIES
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +149,27 @@ def refuse_broken(workspace: Workspace, entry: LedgerEntry) -> Structure:
     return structure
 
 
+def write_serving_embeddings(workspace: Workspace, entry: LedgerEntry, structure: Structure) -> None:
+    """Put the aggregated historical vectors of a version into the table `serving_embeddings`, where they are missing.
+
+    They are those that a request of the version's own day reads: of the snapshots that it pins, the ones that day sees.
+
+    Args:
+        workspace: Opened on the warehouse.
+        entry: The version; one that reads no historical embeddings has no rows.
+        structure: What it is made of.
+    """
+    history = structure.embeddings(workspace.store.root)
+    if history is None or has_serving_embeddings(workspace.lake, entry.version):
+        return
+    open_version = functools.partial(opened, str(workspace.store.path(entry.artifact)), str(workspace.store.root))
+    rows = {entity: history.rows(entity) for entity in ENTITIES}
+    with Publisher(workspace).told(EMBEDDINGS, [entry], "tpm_embeddings"):
+        append_serving_embeddings(workspace.lake, entry.version, rows, day_number(entry.date), open_version)
+
+
 def _serve(workspace: Workspace, entry: LedgerEntry, before: str | None) -> dict[str, Any]:
-    refuse_broken(workspace, entry)
+    write_serving_embeddings(workspace, entry, refuse_broken(workspace, entry))
     workspace.ledger.set_alias(ALIAS, entry.version, before)
     logger.info("%s serves, after %s", entry.version, before or "none")
     return {"version": entry.version, "arm": entry.arm, "date": str(entry.date), "before": before}

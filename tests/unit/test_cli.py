@@ -33,6 +33,7 @@ def call(*arguments: str):
         ("simulate",),
         ("doctor",),
         ("export",),
+        ("score",),
         ("models",),
         ("tables",),
     ],
