@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ecdctr.etl.made_with import refuse_other_preparation
 from ecdctr.etl.notes import prepared_until
 from ecdctr.etl.requests import ITEM_TEXT, encode_requests, read_requests
 from ecdctr.etl.source import reading
@@ -44,6 +45,7 @@ def score_table(
     Raises:
         InputError: Rows that do not fit the mapping, an unknown version, one that cannot serve, has seen the day or reads
             other features, or an output that is something else.
+        ConfigError: Tables that were prepared with other features.
         NotReadyError: Tables that are not prepared up to the day, no version, or no row of the day.
         IntegrityError: The version's files are missing or damaged.
         TemporaryError: Another job wrote the output first.
@@ -52,6 +54,7 @@ def score_table(
     _refuse_overlap(workspace, given, out)
     entry = serving_version(workspace, version, arm, date)
     _refuse_other_features(workspace, entry)
+    refuse_other_preparation(workspace.lake, workspace.config)
     until = prepared_until(workspace.lake)
     if until is None or until < date:
         raise NotReadyError(

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 import torch
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -49,7 +51,12 @@ def append_serving_embeddings(
         for entity, count in rows.items()
     ]
     named = reduce(DataFrame.unionByName, frames).withColumn("model_version", F.lit(version))
-    lake.append(TABLE, named.coalesce(4), txn=transaction(version))
+    try:
+        lake.append(TABLE, named.coalesce(4), txn=transaction(version))
+    except (PySparkException, Py4JError):
+        # Another job may have written the same, or this one's commit has landed and its answer was lost.
+        if not has_serving_embeddings(lake, version):
+            raise
 
 
 def has_serving_embeddings(lake: Lake, version: str) -> bool:
