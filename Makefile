@@ -79,7 +79,8 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 	test -x "$(BENCH)/run_peers.sh" || { echo "bench-peers: BENCH=$(BENCH) has no run_peers.sh" >&2; exit 2; }
 	mkdir -p "$(dir $(BENCH_OUT))"
 	"$(BENCH)/run_peers.sh" --rows $(BENCH_ROWS) --vocab $(BENCH_VOCAB) --models $(BENCH_MODELS) --reps $(BENCH_REPS) \
-		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(RUNNER)" --extra "ecdctr-one-rank=$(RUNNER) --ranks 1 --threads-per-rank 1" --out "$(BENCH_OUT)" $(BENCH_MORE)
+		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(RUNNER)" --extra "ecdctr-one-rank=$(RUNNER) --ranks 1 --threads-per-rank 1" \
+		--extra "ecdctr-one-core=$(RUNNER) --ranks 1 --threads-per-rank 1 --cores 1" --out "$(BENCH_OUT)" $(BENCH_MORE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ceiling
 	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json > docs/.performance.md
 	mv docs/.performance.md docs/performance.md

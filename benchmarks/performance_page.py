@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.figures import spread
 
-OURS, ALONE = "ecdctr", "ecdctr-one-rank"
+OURS, ALONE, ONE_CORE = "ecdctr", "ecdctr-one-rank", "ecdctr-one-core"
 # The benchmark's own rule: a run beside which others took more than this part of the machine's time does not count.
 DISTURBED = 0.10
 
@@ -47,6 +47,7 @@ def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = ()) -> str:
             for key in keys
         ),
         flatness(runs, cores),
+        memory(runs, cores),
         more_ranks(runs, cores, ceilings),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -60,14 +61,14 @@ def section(key: Key, runs: Sequence[Run], cores: int) -> str:
     lines = [
         f"## {model}, {rows:,} rows, {vocab:,} ids",
         "",
-        "| runner | runs | left out | samples/s | ours : it | seconds, cold start to saved | ours : it | peak MB | AUC |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| runner | runs | left out | samples/s | ours : it | seconds, cold start to saved | ours : it | peak MB | shared pages once | AUC |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for peer in dict.fromkeys(run["peer"] for run in runs):
         mine = [run for run in clean if run["peer"] == peer]
         out = sum(run["peer"] == peer for run in runs) - len(mine)
         if not mine:
-            lines.append(f"| {peer} | 0 | {out} | - | - | - | - | - | - |")
+            lines.append(f"| {peer} | 0 | {out} | - | - | - | - | - | - | - |")
             continue
         pairs = [(ours[run["rep"]], run) for run in mine if run["rep"] in ours and peer != OURS]
         rate = spread((o["steady_sps"] / run["steady_sps"] for o, run in pairs if run.get("steady_sps")), "{:.2f}")
@@ -75,7 +76,7 @@ def section(key: Key, runs: Sequence[Run], cores: int) -> str:
         lines.append(
             f"| {peer} | {len(mine)} | {out} | {spread((run.get('steady_sps') or 0 for run in mine), '{:,.0f}')} | {rate} | "
             f"{spread((run['e2e_s'] for run in mine), '{:.1f}')} | {whole} | "
-            f"{max(run['peak_rss_mb'] for run in mine):,.0f} | {spread((run['auc'] for run in mine if 'auc' in run), '{:.4f}')} |"
+            f"{max(run['peak_rss_mb'] for run in mine):,.0f} | {max(run['peak_pss_mb'] for run in mine):,.0f} | {spread((run['auc'] for run in mine if 'auc' in run), '{:.4f}')} |"
         )
     if ours:
         lines += ["", phases(list(ours.values()))]
@@ -125,22 +126,68 @@ def flatness(runs: Sequence[Run], cores: int) -> str:
     )
 
 
+def memory(runs: Sequence[Run], cores: int) -> str:
+    """Our peak at the largest vocabulary beside the leanest peer's and what our processes take before there are tables."""
+    lines = []
+    for model, rows in sorted({(run["model"], run["rows"]) for run in runs}):
+        for kind, name in (("peak_rss_mb", "resident sets added up"), ("peak_pss_mb", "shared pages counted once")):
+            peaks: dict[int, dict[str, float]] = {}
+            for run in runs:
+                if is_clean(run, cores) and (run["model"], run["rows"]) == (model, rows):
+                    of = peaks.setdefault(run["vocab"], {})
+                    of[run["peer"]] = max(of.get(run["peer"], 0.0), run[kind])
+            both = sorted(vocab for vocab, of in peaks.items() if OURS in of and _peers(of))
+            if len(both) > 1:
+                small, large = both[0], both[-1]
+                peer = min(_peers(peaks[large]), key=lambda name: peaks[large][name])
+                fixed = peaks[small][OURS] - min(peaks[small][name] for name in _peers(peaks[small]))
+                limit = peaks[large][peer] + fixed
+                lines.append(
+                    f"| {model} | {name} | {peaks[large][OURS]:,.0f} | {peer}: {peaks[large][peer]:,.0f} | {fixed:,.0f} | "
+                    f"{peaks[large][OURS] / limit:.2f} |"
+                )
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "## Memory at the largest vocabulary",
+            "",
+            "Peak of all processes of a run, MB. The fixed cost is what ours takes more than the leanest peer where the tables are"
+            " smallest: a driver, a second process's libraries, Horovod, Petastorm.",
+            "",
+            "| model | counted | ours | leanest peer | fixed cost | ours : (peer + fixed cost) |",
+            "|---|---|---|---|---|---|",
+            *lines,
+        ]
+    )
+
+
+def _peers(of: dict[str, float]) -> list[str]:
+    return [name for name in of if not name.startswith(OURS)]
+
+
 def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run]) -> str:
     """Our rate with all ranks against one rank, each with one thread, and what the machine allows."""
     limits = {limit["model"]: limit for limit in ceilings}
     lines = []
     for model, rows, vocab in sorted({(run["model"], run["rows"], run["vocab"]) for run in runs}):
-        clean = [
-            run
-            for run in runs
-            if is_clean(run, cores) and (run["model"], run["rows"], run["vocab"]) == (model, rows, vocab)
-        ]
-        alone = {run["rep"]: run["steady_sps"] for run in clean if run["peer"] == ALONE}
-        pairs = [run["steady_sps"] / alone[run["rep"]] for run in clean if run["peer"] == OURS and run["rep"] in alone]
-        if pairs:
+        rates: dict[str, dict[int, float]] = {OURS: {}, ALONE: {}, ONE_CORE: {}}
+        for run in runs:
+            if (
+                run["peer"] in rates
+                and is_clean(run, cores)
+                and (run["model"], run["rows"], run["vocab"]) == (model, rows, vocab)
+            ):
+                rates[run["peer"]][run["rep"]] = run["steady_sps"]
+        ours = rates[OURS]
+        against = {
+            peer: [ours[rep] / rate for rep, rate in rates[peer].items() if rep in ours] for peer in (ALONE, ONE_CORE)
+        }
+        if any(against.values()):
             limit = f"{limits[model]['ceiling']:.2f}" if model in limits else "-"
             lines.append(
-                f"| {model} | {vocab:,} | {spread(alone.values(), '{:,.0f}')} | {spread(pairs, '{:.2f}')} | {limit} |"
+                f"| {model} | {vocab:,} | {spread(rates[ALONE].values(), '{:,.0f}')} | {spread(against[ALONE], '{:.2f}')} | "
+                f"{spread(against[ONE_CORE], '{:.2f}')} | {limit} |"
             )
     if not lines:
         return ""
@@ -148,12 +195,14 @@ def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run]) -> str:
         [
             "## Two ranks against one, one thread each",
             "",
-            "The last column is what this machine allows: the rate of two processes that take the same steps side by side and exchange"
-            " nothing, against that of one (`python -m benchmarks.ceiling`). Where it is below 2, the two share something that both"
-            " need: caches, memory, or the arithmetic units of one core.",
+            "One rank alone reads and decodes its rows on the core that the second rank would have; held to one core, it does that on"
+            " its own, as each of two ranks does. The last column is what this machine allows: the rate of two processes that take"
+            " the same steps side by side, on rows in memory, and exchange nothing, against that of one"
+            " (`python -m benchmarks.ceiling`). Where it is below 2, the two share something that both need: caches, memory, or the"
+            " arithmetic units of one core.",
             "",
-            "| model | ids | samples/s of one rank | two ranks : one | two that exchange nothing : one |",
-            "|---|---|---|---|---|",
+            "| model | ids | samples/s of one rank | two ranks : one | two ranks : one on one core | two that exchange nothing : one |",
+            "|---|---|---|---|---|---|",
             *lines,
         ]
     )

@@ -6,6 +6,7 @@ publish a version; the time ends there. The test part is scored afterwards from 
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ STARTED = time.time()
 def main() -> None:
     """Train, publish, evaluate, and write the result file."""
     arguments = _arguments()
+    if arguments.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     marks = {"script": STARTED}
     from benchmarks.clickbench import ClickBench
 
@@ -66,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--threads-per-rank", type=int, default=0, help="0: the threads shared by the ranks")
+    parser.add_argument("--cores", type=int, default=0, help="that all processes share; 0: those of the machine")
     parser.add_argument("--training", default="{}", help="further keys of a level's training section, as JSON")
     parser.add_argument("--local-exchange", choices=["shared_memory", "horovod"], default="shared_memory")
     parser.add_argument("--spark", action="store_true", help="start the ranks through a Spark session")

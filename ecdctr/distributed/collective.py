@@ -30,6 +30,10 @@ class Collective(Protocol):
     def local_rank(self) -> int:
         """Number of this rank among those on its machine."""
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether an operation that was begun goes on while the rank computes."""
+
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """Replace a tensor by its reduction over ranks, in place.
 
@@ -40,6 +44,9 @@ class Collective(Protocol):
         Returns:
             The tensor given.
         """
+
+    def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Start to `all_reduce_` a tensor to its sum; it is not touched until what is returned was called, which waits."""
 
     def all_reduce_many_(self, tensors: Sequence[Tensor], op: Reduction = "sum") -> None:
         """Reduce several tensors in place with one exchange per dtype."""
@@ -90,6 +97,8 @@ class Collective(Protocol):
 class DerivedOperations(ABC):
     """What follows from reducing, gathering and broadcasting tensors."""
 
+    overlaps = False
+
     @property
     @abstractmethod
     def size(self) -> int:
@@ -107,6 +116,11 @@ class DerivedOperations(ABC):
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """See `Collective.all_to_all`."""
 
+    def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """See `Collective.begin_all_reduce_`; here nothing is left to wait for."""
+        self.all_reduce_(tensor)
+        return lambda: tensor
+
     def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
         """See `Collective.begin_all_to_all`; here nothing is left to wait for."""
         done = self.all_to_all(tensor, splits)
@@ -123,8 +137,10 @@ class DerivedOperations(ABC):
 
     def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
         """See `Collective.all_reduce_and_gather_`."""
-        self.all_reduce_(tensor)
-        return self.all_gather(rows)
+        reduced = self.begin_all_reduce_(tensor)
+        gathered = self.all_gather(rows)
+        reduced()
+        return gathered
 
     def all_gather_json(self, value: Any) -> list[Any]:
         """See `Collective.all_gather_json`."""

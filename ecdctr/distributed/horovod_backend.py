@@ -10,29 +10,6 @@ from torch import Tensor
 from ecdctr.distributed.collective import DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
 
-# Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on. Shorter ones cost a
-# core more than they save, also while a rank only waits; measurements: docs/distributed.md.
-CYCLE_MILLISECONDS = 1.0
-# Where the steps' exchange goes through shared memory, little is left for that thread; its rounds would only take time from
-# the rank's own core.
-SELDOM_MILLISECONDS = 10.0
-
-
-def horovod_environment(stall_seconds: int, *, seldom: bool = False) -> dict[str, str]:
-    """What must stand in a rank's environment before it joins.
-
-    Args:
-        stall_seconds: After so long without a sign from another rank, a rank gives up instead of waiting for ever.
-        seldom: Whether Horovod carries only what the ranks exchange between their steps.
-    """
-    return {
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
-        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),
-        # The stall check runs on a live coordinator only: a frozen peer blocks the round itself, which this bounds.
-        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
-        "HOROVOD_CYCLE_TIME": str(SELDOM_MILLISECONDS if seldom else CYCLE_MILLISECONDS),
-    }
-
 
 class HorovodCollective(DerivedOperations):
     """The ranks of one Horovod job; made once per process, in which it starts Horovod.
@@ -40,6 +17,8 @@ class HorovodCollective(DerivedOperations):
     Operations are named by kind, dtype and shape, hence alike on all ranks and again in the next step, where Horovod
     then finds what it agreed on in its response cache.
     """
+
+    overlaps = True
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -60,32 +39,32 @@ class HorovodCollective(DerivedOperations):
 
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """See `Collective.all_reduce_`."""
+        return self._begin_reduction(tensor, op)()
+
+    def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """See `Collective.begin_all_reduce_`; Horovod's background thread carries it meanwhile."""
+        return self._begin_reduction(tensor, "sum")
+
+    def _begin_reduction(self, tensor: Tensor, op: Reduction) -> Callable[[], Tensor]:
         target = tensor.detach()
         flat = target.contiguous()
         with self._named_failure("all-reduce"):
-            self._hvd.allreduce_(flat, op=self._operations[op], name=_name(op, flat))
-        if flat.data_ptr() != target.data_ptr():
-            target.copy_(flat)
-        return tensor
+            handle = self._hvd.allreduce_async_(flat, op=self._operations[op], name=_name(op, flat))
+
+        def wait() -> Tensor:
+            with self._named_failure("all-reduce"):
+                self._hvd.synchronize(handle)
+            if flat.data_ptr() != target.data_ptr():
+                target.copy_(flat)
+            return tensor
+
+        return wait
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """See `Collective.all_gather`."""
         with self._named_failure("all-gather"):
             gathered: Tensor = self._hvd.allgather(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
         return gathered
-
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
-        """See `Collective.all_reduce_and_gather_`; both are agreed on in one round of the background thread."""
-        target = tensor.detach()
-        flat = target.contiguous()
-        with self._named_failure("all-reduce and all-gather"):
-            reduced = self._hvd.allreduce_async_(flat, op=self._operations["sum"], name=_name("sum", flat))
-            gathered = self._hvd.allgather_async(rows.detach().contiguous(), name=_name("gather", rows[:0]))
-            self._hvd.synchronize(reduced)
-            received: Tensor = self._hvd.synchronize(gathered)
-        if flat.data_ptr() != target.data_ptr():
-            target.copy_(flat)
-        return received
 
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
         """See `Collective.all_to_all`."""

@@ -1,4 +1,7 @@
-"""What Horovod does in the driver that has to be done otherwise here."""
+"""Horovod seen from the driver: what ranks must find in their environment, and what it does that has to be done otherwise here.
+
+Free of torch, which a driver that only starts ranks does not need.
+"""
 
 import logging
 import threading
@@ -10,6 +13,29 @@ import psutil
 from ecdctr.exceptions import TrainingError
 
 logger = logging.getLogger(__name__)
+
+# Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on. Shorter ones cost a
+# core more than they save, also while a rank only waits; measurements: docs/distributed.md.
+CYCLE_MILLISECONDS = 1.0
+# Where the steps' exchange goes through shared memory, little is left for that thread; its rounds would only take time from
+# the rank's own core.
+SELDOM_MILLISECONDS = 10.0
+
+
+def horovod_environment(stall_seconds: int, *, seldom: bool = False) -> dict[str, str]:
+    """What must stand in a rank's environment before it joins.
+
+    Args:
+        stall_seconds: After so long without a sign from another rank, a rank gives up instead of waiting for ever.
+        seldom: Whether Horovod carries only what the ranks exchange between their steps.
+    """
+    return {
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),
+        # The stall check runs on a live coordinator only: a frozen peer blocks the round itself, which this bounds.
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
+        "HOROVOD_CYCLE_TIME": str(SELDOM_MILLISECONDS if seldom else CYCLE_MILLISECONDS),
+    }
 
 
 @contextmanager

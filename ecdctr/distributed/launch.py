@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr.distributed.failures import revive, worst
-from ecdctr.distributed.horovod_backend import horovod_environment
-from ecdctr.distributed.horovod_driver import as_shutdown_event, loopback, silent_spark_thread
+from ecdctr.distributed.horovod_driver import as_shutdown_event, horovod_environment, loopback, silent_spark_thread
 from ecdctr.distributed.lives import Lives
 from ecdctr.distributed.local_ranks import Machines, run_ranks
 from ecdctr.distributed.mailbox import (

@@ -14,10 +14,15 @@ class SingleProcess:
     rank = 0
     size = 1
     local_rank = 0
+    overlaps = False
 
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """The tensor itself."""
         return tensor
+
+    def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """The tensor itself."""
+        return lambda: tensor
 
     def all_reduce_many_(self, tensors: Sequence[Tensor], op: Reduction = "sum") -> None:
         """Leave the tensors as they are."""

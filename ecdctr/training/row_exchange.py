@@ -4,7 +4,7 @@ Rows of replicated vocabularies go to all ranks, those of sharded ones to the ra
 gradients are added in the order of ranks, so both ways give the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,12 @@ HALF = 31
 
 
 def exchange_gradients(
-    collective: Collective, layout: RowLayout, buffer: Tensor, places: Tensor, gradients: Tensor
+    collective: Collective,
+    layout: RowLayout,
+    buffer: Tensor,
+    places: Tensor,
+    gradients: Tensor,
+    begun: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum the network's gradients in place, and those of touched rows where they are held; in one round of the ranks.
 
@@ -29,24 +34,36 @@ def exchange_gradients(
         buffer: The network's gradients, equal in shape on all ranks.
         places: Fused rows that this rank has touched, `(U,)` ascending; may be none.
         gradients: Of these rows, `(U, D)`.
+        begun: Waits for the sum of the buffer, where it was begun before.
 
     Returns:
         Touched rows of the matrix of this rank, `(U',)` ascending, and the sums of their gradients `(U', D)`.
     """
     if collective.size == 1:
         return places, gradients
+
+    def gathered(packed: Tensor) -> Tensor:
+        if begun is None:
+            return collective.all_reduce_and_gather_(buffer, packed)
+        rows = collective.all_gather(packed)
+        begun()
+        return rows
+
     dim = gradients.shape[1]
     packed = pack_rows(places, gradients, wide=layout.end > 1 << HALF)
     if not layout.sharded:
-        return merge_packed(collective.all_reduce_and_gather_(buffer, packed), dim)
+        return merge_packed(gathered(packed), dim)
     cut = int(torch.searchsorted(places, layout.first_sharded))
     dealt = layout.deal(places[cut:])
     sent = pack_rows(dealt.local, gradients[cut:].index_select(0, dealt.order), wide=layout.local_rows > 1 << HALF)
     received = collective.begin_all_to_all(sent, dealt.splits)
     if layout.first_sharded:
-        replicated = merge_packed(collective.all_reduce_and_gather_(buffer, packed[:cut]), dim)
+        replicated = merge_packed(gathered(packed[:cut]), dim)
     else:
-        collective.all_reduce_(buffer)
+        if begun is None:
+            collective.all_reduce_(buffer)
+        else:
+            begun()
         replicated = places[:0], gradients[:0]
     # Sharded rows lie behind the replicated ones, so the two stay in ascending order.
     parts = zip(replicated, merge_packed(received()[0], dim), strict=True)

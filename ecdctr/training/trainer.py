@@ -18,6 +18,7 @@ from ecdctr.models.base import CTRModel
 from ecdctr.nn.kernels import builds
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.adamw import AdamW
+from ecdctr.training.early_reduction import EarlyReduction
 from ecdctr.training.flat_gradients import FlatGradients
 from ecdctr.training.loss_scale import LossScale
 from ecdctr.training.optimizers import sparse_optimizer
@@ -51,7 +52,8 @@ class Trainer:
 
     The loss of a step is the sum of weighted binary cross entropies over the global batch divided by its weight, in
     nats; a rank with an empty local batch takes part with zeros. One all-reduce carries the network's gradients, the
-    loss, the weight, the wish to stop and whether 16-bit gradients overflowed; the embedding rows of the batch are exchanged beside it.
+    loss, the weight, the wish to stop and whether 16-bit gradients overflowed; it begins as soon as the last of them is there.
+    The embedding rows of the batch are exchanged beside it.
 
     Args:
         model: The model, equal on all ranks.
@@ -76,6 +78,7 @@ class Trainer:
         self.device = model.tables.device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.flat = FlatGradients(self.parameters, scalars=4)
+        self.early = EarlyReduction(collective, self.parameters, self.flat)
         self.copied = copied
         # One rate for all leaves groups and rows undivided.
         self._apart = copied is not None and settings.copied_rate != settings.new_rate
@@ -154,21 +157,24 @@ class Trainer:
         parts = self.settings.micro_batches
         bounds = [len(batch) * at // parts for at in range(parts + 1)]
         batch = batch if self.device.type == "cpu" else batch.to(self.device)
-        loss, touched = torch.zeros((), device=self.device), []
-        for first, end in pairwise(bounds):
-            loss += self._learn(batch if parts == 1 else batch.slice(first, end), clock)
+        self.flat.scalars[WEIGHT] = batch.weight.sum()
+        self.flat.scalars[STOP] = float(stop)
+        touched = []
+        for part, (first, end) in enumerate(pairwise(bounds), 1):
+            # Whether a 16-bit gradient overflowed is known only when all of them are there.
+            if part == parts and not self.loss_scale.wanted:
+                self.early.expect()
+            self._learn(batch if parts == 1 else batch.slice(first, end), clock)
             touched.append(self.model.tables.touched_gradients())
-        buffer = self.flat.gather()
+        begun = self.early.begun()
+        buffer = self.flat.gather() if begun is None else self.flat.buffer
         own = add_up(touched)
         if self.loss_scale.wanted:
             self.flat.scalars[OVERFLOW] = float(
                 not all(bool(part.isfinite().all()) for part in (self.flat.gradients, own[1]))
             )
-        self.flat.scalars[LOSS] = loss
-        self.flat.scalars[WEIGHT] = batch.weight.sum()
-        self.flat.scalars[STOP] = float(stop)
         clock.lap("backward")
-        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *own)
+        rows, gradients = exchange_gradients(self.collective, self.model.tables.layout, buffer, *own, begun)
         total_loss, weight, stops, overflows = self.flat.scalars.tolist()
         # The reduced loss is the same number everywhere, so every rank raises, or none does.
         if not _finite(total_loss):
@@ -189,21 +195,21 @@ class Trainer:
         self._account(total_loss, weight)
         return bool(stops > 0)
 
-    def _learn(self, batch: Batch, clock: "_Clock") -> Tensor:
-        """Add the gradients of some rows; returns the sum of their weighted losses."""
+    def _learn(self, batch: Batch, clock: "_Clock") -> None:
+        """Add the gradients of some rows and the sum of their weighted losses."""
         looked_up = self._looking_up()
         kind = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.settings.autocast)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
             logits = self.model(batch).float()
             penalty = self.model.penalty()
         loss = (F.binary_cross_entropy_with_logits(logits, batch.label, reduction="none") * batch.weight).sum()
+        self.flat.scalars[LOSS] += loss.detach()
         clock.lap("forward")
         clock.move("forward", "lookup", self._looking_up() - looked_up)
         # What is reported stays the log loss: the penalty is learned from, and not told.
         whole = loss if penalty is None else loss + (penalty * batch.weight).sum()
         (whole * self.loss_scale.factor if self.loss_scale.wanted else whole).backward()
         clock.lap("backward")
-        return loss.detach()
 
     def _looking_up(self) -> float:
         """Seconds that all tables of the model have spent in look-ups so far."""

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import runner
 from benchmarks.clickbench import ClickBench
-from benchmarks.performance_page import ALONE, OURS, more_ranks
+from benchmarks.performance_page import ALONE, ONE_CORE, OURS, memory, more_ranks
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
 from ecdctr.training.level import train_level
@@ -58,7 +58,20 @@ def test_more_ranks_are_compared_within_a_repetition_and_beside_what_the_machine
         return kept | {"rows": 10, "vocab": 100, "e2e_s": 9.0, "wall_s": 9.0}
 
     runs = [run(OURS, 0, 150.0), run(ALONE, 0, 100.0), run(OURS, 1, 180.0), run(ALONE, 1, 100.0, other=9.0)]
-    text = more_ranks(runs, 2, [{"model": "din", "ceiling": 1.61}])
-    assert "| din | 100 | 100 | 1.50 | 1.61 |" in text
-    assert "| 1.50 | - |" in more_ranks(runs, 2, [])
+    text = more_ranks([*runs, run(ONE_CORE, 1, 100.0)], 2, [{"model": "din", "ceiling": 1.61}])
+    assert "| din | 100 | 100 | 1.50 | 1.80 | 1.61 |" in text
+    assert "| 1.50 | - | - |" in more_ranks(runs, 2, [])
     assert more_ranks(runs[:1], 2, []) == ""
+
+
+def test_memory_is_held_to_the_leanest_peer_and_the_fixed_cost():
+    def run(peer, vocab, rss, pss):
+        kept = {"peer": peer, "rep": 0, "other_cpu_s": 0.0, "model": "din", "rows": 10, "vocab": vocab}
+        return kept | {"e2e_s": 9.0, "wall_s": 9.0, "peak_rss_mb": rss, "peak_pss_mb": pss}
+
+    runs = [run(OURS, 100, 600, 500), run("lean", 100, 200, 200), run("fat", 100, 900, 900)]
+    runs += [run(OURS, 1000, 880, 700), run("lean", 1000, 400, 400), run("fat", 1000, 5000, 5000)]
+    text = memory([*runs, run(ALONE, 1000, 1, 1)], 2)
+    assert "| din | resident sets added up | 880 | lean: 400 | 400 | 1.10 |" in text
+    assert "| din | shared pages counted once | 700 | lean: 400 | 300 | 1.00 |" in text
+    assert memory(runs[:3], 2) == ""

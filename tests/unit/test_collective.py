@@ -1,5 +1,8 @@
 """What ranks do together, on one process and on threads; and errors that travel."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -159,3 +162,11 @@ def test_spark_that_can_hold_ranks_passes(master):
 def test_no_part_of_the_start_is_negative(whole, tasks, process):
     of_rank = {"rank_imports": 1.0, "rendezvous": 3.0}
     assert parts_of_start(2.0, whole, of_rank) == {"spark_tasks": tasks, "process_start": process, **of_rank}
+
+
+def test_a_driver_that_starts_ranks_does_not_import_torch():
+    code = (
+        "import sys, ecdctr.distributed.launch; print([m for m in ('torch', 'horovod', 'pyspark') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
