@@ -69,7 +69,7 @@ def test_rows_are_encoded_as_the_samples_of_their_day(spark, whole, unlabelled):
     ("change", "day", "kind", "said"),
     [
         (lambda log: log.drop(columns="price"), DAY, InputError, "--input has no column 'price'"),
-        (lambda log: log.assign(user_id=None), DAY, InputError, "--input: 9 rows: user"),
+        (lambda log: log.assign(user_id=None), DAY, InputError, "--input: 10 rows: user"),
         (lambda log: log, DAY + dt.timedelta(days=1), NotReadyError, "no good row of 2024-01-05; found 2024-01-01"),
         (None, DAY, InputError, "does not exist"),
     ],

@@ -18,6 +18,7 @@ from ecdctr.training.structure import Structure
 from tests.unit.hand_made_tables import write_table
 from tests.unit.test_cli import SIMULATED
 from tests.unit.test_commit_order import FIELDS
+from tests.unit.test_level_autoft import FEATURES
 
 pytestmark = pytest.mark.unit
 
@@ -50,7 +51,7 @@ VERSIONS = [
     ("coins", {"arm": "autoft_random"}), ("dealt", {"metrics_json": json.dumps({"vocabulary_generation": 2})}),
 ]  # fmt: skip
 STRUCTURE = {
-    "features": {}, "rows": {}, "backbone": "dnn", "options": {}, "seed": 1, "fine_tune": None, "tower": False,
+    "features": dict(FEATURES.__dict__), "rows": {}, "backbone": "dnn", "options": {}, "seed": 1, "fine_tune": None, "tower": False,
 }  # fmt: skip
 
 
