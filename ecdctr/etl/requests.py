@@ -116,8 +116,8 @@ def _format(spark: SparkSession, path: str) -> str:
     if is_delta(spark, path):
         return "delta"
     local = Path(path)
-    names = [file.name for file in local.iterdir()] if "://" not in path and local.is_dir() else [local.name]
-    return "csv" if any(name.endswith((".csv", ".csv.gz")) for name in names) else "parquet"
+    files = local.rglob("*") if "://" not in path and local.is_dir() else [local]
+    return "csv" if any(file.name.endswith((".csv", ".csv.gz")) for file in files) else "parquet"
 
 
 @contextmanager
