@@ -1,5 +1,7 @@
 """Impressions → ids, numbers and lists: each feature encodes itself."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -10,7 +12,7 @@ from ecdctr.features.columns import ITEM, USER
 from ecdctr.features.feature_set import FeatureSet, token_sources
 
 
-def encode(scene: Scene, features: FeatureSet) -> DataFrame:
+def encode(scene: Scene, features: FeatureSet, kept: Mapping[str, str] = MappingProxyType({})) -> DataFrame:
     """Impressions with one column per id field, number and list instead of the log's columns.
 
     A token has its id from its day of admission on; before, and where it never was admitted, it has its bucket's.
@@ -18,10 +20,11 @@ def encode(scene: Scene, features: FeatureSet) -> DataFrame:
     Args:
         scene: The impressions and what was known by then.
         features: The sample contract.
+        kept: Further columns of the impressions, by the name that they get.
 
     Returns:
-        event_id, user_id (text, as `user`), event_time, event_date, label, then the columns of the contract but for
-        lists of clicks, which `ecdctr.etl.sequences` adds.
+        event_id, user_id (text, as `user`), event_time, event_date, label, what is kept, then the columns of the contract but
+        for lists of clicks, which `ecdctr.etl.sequences` adds.
     """
     frame = scene.impressions
     columns: dict[str, Any] = {}
@@ -37,5 +40,6 @@ def encode(scene: Scene, features: FeatureSet) -> DataFrame:
         "event_time",
         "event_date",
         "label",
+        *(F.col(name).alias(new) for new, name in kept.items()),
         *(columns[name].alias(name) for name in features.columns if name in columns),
     )

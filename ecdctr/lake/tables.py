@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
-from ecdctr.lake.schema import TABLES, Column
+from ecdctr.lake.schema import TABLES, Column, TableSpec
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,25 @@ PROPERTIES = {
     # A version that a model names must stay readable for as long as the model lives, however old its commit is.
     "delta.enableExpiredLogCleanup": "false",
 }
+
+
+def create_table(
+    spark: SparkSession,
+    path: str,
+    spec: TableSpec,
+    extra: Sequence[Column] = (),
+    properties: dict[str, str] | None = None,
+) -> None:
+    """Create a table where there is none; see `Lake.create`."""
+    builder = DeltaTable.createIfNotExists(spark).location(path).comment(spec.comment)
+    for column in (*spec.columns, *extra):
+        builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+    if spec.partition:
+        builder = builder.partitionedBy(spec.partition)
+    wanted = PROPERTIES | {f"delta.constraints.{check}": condition for check, condition in spec.checks.items()}
+    for key, value in (wanted | (properties or {})).items():
+        builder = builder.property(key, value)
+    builder.execute()
 
 
 @dataclass(frozen=True)
@@ -121,16 +140,7 @@ class Lake:
         """
         if self.exists(name):
             return
-        spec = TABLES[name]
-        builder = DeltaTable.createIfNotExists(self.spark).location(str(self.path(name))).comment(spec.comment)
-        for column in (*spec.columns, *extra):
-            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
-        if spec.partition:
-            builder = builder.partitionedBy(spec.partition)
-        wanted = PROPERTIES | {f"delta.constraints.{check}": condition for check, condition in spec.checks.items()}
-        for key, value in (wanted | (properties or {})).items():
-            builder = builder.property(key, value)
-        builder.execute()
+        create_table(self.spark, str(self.path(name)), TABLES[name], extra, properties)
 
     def snapshot(self, name: str, version: int | None = None) -> Snapshot:
         """A version as its log describes it; raises as `read_snapshot`."""
