@@ -89,15 +89,30 @@ TABLES = ("natural_impressions", "vocabulary")
 
 
 def _child(job: str, folder: str, tokens: str = "0", *, slots: str, heap: str) -> None:
-    from ecdctr.config import Config
     from ecdctr.config.schema import SparkConfig
     from ecdctr.lake.session import spark_session
     from ecdctr.lake.tables import Lake
 
     spill = Path(folder).absolute() / "spill"
     settings = SparkConfig(master=f"local[{slots}]", driver_memory=heap, options={"spark.local.dir": str(spill)})
+    spark = spark_session(settings, "bench-vocabulary")
+    settled = config(folder)
+    lake = Lake(spark, settled.warehouse_dir)
+    if job == "log":
+        print(json.dumps(write_log(lake, int(tokens))))
+    elif job == "grow":
+        grow(lake, settled)
+    else:
+        spark.conf.set("spark.sql.shuffle.partitions", str(4 + int(tokens) // 2_000_000))
+        print(json.dumps(check(lake, int(tokens))))
+
+
+def config(folder: str) -> Any:
+    """Every token of users and items is admitted on the day that it is first seen."""
+    from ecdctr.config import Config
+
     columns = {"user": "u", "item": "i", "time": {"column": "t"}, "label": "c", "event_id": ["e"]}
-    config = Config.model_validate(
+    return Config.model_validate(
         {
             "name": "bench",
             "warehouse": folder,
@@ -105,18 +120,9 @@ def _child(job: str, folder: str, tokens: str = "0", *, slots: str, heap: str) -
             "dataset": {"natural": {"path": "-"}, "ads": {"path": "-"}, "columns": columns, "features": []},
         }
     )
-    spark = spark_session(settings, "bench-vocabulary")
-    lake = Lake(spark, config.warehouse_dir)
-    if job == "log":
-        print(json.dumps(_write_log(lake, int(tokens))))
-    elif job == "grow":
-        _grow(lake, config)
-    else:
-        spark.conf.set("spark.sql.shuffle.partitions", str(4 + int(tokens) // 2_000_000))
-        print(json.dumps(check(lake, int(tokens))))
 
 
-def _write_log(lake: Any, tokens: int) -> list[int]:
+def write_log(lake: Any, tokens: int) -> list[int]:
     """Half of the tokens on each day, some of the first day's again on the second; gives the rows of each day."""
     half = tokens // 2
     lake.create("ad_impressions")
@@ -135,7 +141,8 @@ def _write_log(lake: Any, tokens: int) -> list[int]:
     return [half, half // AGAIN + tokens - half]
 
 
-def _grow(lake: Any, config: Any) -> None:
+def grow(lake: Any, config: Any) -> None:
+    """Admit the tokens of each day, saying `ready` first and then a line of JSON for each."""
     from ecdctr.etl import vocabulary
     from ecdctr.features.feature_set import feature_set
 
@@ -147,7 +154,9 @@ def _grow(lake: Any, config: Any) -> None:
         return int(append(name, frame, *commit))
 
     lake.append = seen
-    features = feature_set(config.dataset, {name: rules.oov_buckets for name, rules in config.vocabularies.items()})
+    features = feature_set(
+        config.dataset.features, {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
+    )
     print("ready", flush=True)
     for number, day in enumerate(DAYS, 1):
         admitted = vocabulary.grow(lake, config, features, day, day + dt.timedelta(days=1), ("prepare", number))
