@@ -220,9 +220,9 @@ def page(runs: list[dict[str, Any]]) -> str:
     lines += ["", "What was checked of each size, by counts and joins over the written tables:", ""]
     for run in sorted(runs, key=lambda run: (run["tokens"], run["heap"])):
         said = ", ".join(f"{name}: {'yes' if held else '**no**'}" for name, held in run["checks"].items())
-        lines.append(
-            f"- {run['tokens']:,}: {said}. Joins of the second day's plan: {'; '.join(run['days'][-1]['joins'])}."
-        )
+        joins = run["days"][-1].get("joins")
+        named = f" Joins of the second day's plan: {'; '.join(joins)}." if joins else ""
+        lines.append(f"- {run['tokens']:,}: {said}.{named}")
     lines += [
         "",
         "`unique`: as many ids as tokens as rows. `dense`: no gap between the first id and the last. `stable`: every token of the first",
