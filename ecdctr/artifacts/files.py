@@ -29,12 +29,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, tree: Any) -> None:
-    """Replace a JSON file in one step: temporary file, fsync, rename."""
+def write_json(path: Path, tree: Any, *, sort_keys: bool = True) -> None:
+    """Replace a JSON file in one step: temporary file, fsync, rename.
+
+    Args:
+        path: The file.
+        tree: What it is to hold.
+        sort_keys: False where the order of keys means something.
+    """
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(tree, file, indent=1, sort_keys=True, allow_nan=False)
+            json.dump(tree, file, indent=1, sort_keys=sort_keys, allow_nan=False)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

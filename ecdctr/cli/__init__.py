@@ -9,6 +9,7 @@ from ecdctr import __version__
 from ecdctr.cli.export import exports
 from ecdctr.cli.jobs import jobs
 from ecdctr.cli.models import models
+from ecdctr.cli.score import scores
 from ecdctr.cli.tables import tables
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     help="Cross-domain click-through-rate training: natural content teaches the ad model.",
 )  # fmt: skip
 app.add_typer(jobs)
+app.add_typer(scores)
 app.add_typer(exports)
 app.add_typer(models, name="models")
 app.add_typer(tables, name="tables")

@@ -1,12 +1,12 @@
-"""`ecdctr models`: what the ledger knows."""
+"""`ecdctr models`: what the ledger knows, and which version serves."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude, lines, load
 
-models = typer.Typer(no_args_is_help=True, help="Published versions: the ledger.")
+models = typer.Typer(no_args_is_help=True, help="Published versions, and which of them serves: the ledger.")
 
 
 @models.command("list")
@@ -43,3 +43,49 @@ def models_show(
             return show_model(opened, version)
 
     conclude("models show", as_json, action, lines)
+
+
+@models.command("promote")
+def models_promote(
+    version: str, config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: Json = False
+) -> None:
+    """Have a version of the ad model serve, after a check of all its files; exit code 4 where it serves already.
+
+    Example: `ecdctr models promote actr-ecdctr-2024-02-01-0123456789`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.serving import promote
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return promote(opened, version)
+
+    conclude("models promote", as_json, action, lines)
+
+
+@models.command("rollback")
+def models_rollback(
+    left: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Only while this version serves, so that a repeated call goes back once; else exit code 4."
+        ),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Have the version serve again that served before.
+
+    Example: `ecdctr models rollback --from actr-ecdctr-2024-02-01-0123456789`
+    """
+
+    def action() -> dict[str, Any]:
+        from ecdctr.pipelines.serving import rollback
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as opened:
+            return rollback(opened, left)
+
+    conclude("models rollback", as_json, action, lines)

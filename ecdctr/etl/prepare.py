@@ -11,8 +11,6 @@ that they cannot disagree.
 import dataclasses
 import datetime as dt
 import functools
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +23,14 @@ from pyspark.sql import functions as F
 
 from ecdctr.config import Config
 from ecdctr.etl import contract, ingest, quality, source, vocabulary
+from ecdctr.etl.click_rates import mature_click_rates
 from ecdctr.etl.facts import Fact
 from ecdctr.etl.intake import read_intake, write_intake
+from ecdctr.etl.made_with import MADE_WITH, TABLES, preparation_digest, refuse_other_preparation
 from ecdctr.etl.notes import LAST, generation_of, note_of
 from ecdctr.etl.preparation import Note, Plan, PrepareSummary, make_plan
 from ecdctr.etl.samples import sample_columns, samples
-from ecdctr.exceptions import ConfigError, InputError, NotReadyError, TemporaryError
+from ecdctr.exceptions import InputError, NotReadyError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
 from ecdctr.hooks import NO_HOOKS, DayEvent, HookError, Hooks, QualityEvent, QuarantineEvent, TableEvent
 from ecdctr.lake.leases import exclusive
@@ -40,8 +40,6 @@ from ecdctr.lake.tables import Lake
 logger = logging.getLogger(__name__)
 
 APPLICATION = "prepare"
-MADE_WITH = "ecdctr.preparation"
-TABLES = (*(f"{d}_impressions" for d in DOMAINS), "quarantine", "vocabulary", *(f"{d}_samples" for d in DOMAINS))
 _DAY = dt.timedelta(days=1)
 
 
@@ -66,7 +64,7 @@ def prepare(
     lake = Lake(spark, config.warehouse_dir)
     with exclusive(lake.root, APPLICATION):
         run = _Preparation(lake, config, hooks)
-        run.refuse_other_preparation()
+        refuse_other_preparation(lake, config)
         if run.is_done(until):
             logger.info("all days before %s are prepared already", run.done)
             return run.finish(None, run.done)
@@ -91,7 +89,7 @@ def compact_vocabulary(
     lake = Lake(spark, config.warehouse_dir)
     with exclusive(lake.root, APPLICATION):
         run = _Preparation(lake, config, hooks)
-        run.refuse_other_preparation()
+        refuse_other_preparation(lake, config)
         return run.new_generation()
 
 
@@ -103,7 +101,7 @@ class _Preparation:
         self.hooks = hooks
         self.config = config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
-        self.features: FeatureSet = feature_set(config.dataset, buckets)
+        self.features: FeatureSet = feature_set(config.dataset.features, buckets)
         self.inputs = source.fingerprint(config.dataset)
         self.number = 1
         self.note: str | None = None
@@ -139,35 +137,6 @@ class _Preparation:
         if last is None or self.broken_off or self.inputs is None or last.inputs != self.inputs:
             return False
         return not last.rest or (until is not None and until <= last.until)
-
-    def refuse_other_preparation(self) -> None:
-        """Samples of two feature contracts in one table would be unreadable for every model.
-
-        Raises:
-            ConfigError: The tables were prepared otherwise.
-        """
-        for name in TABLES:
-            if not self.lake.exists(name):
-                continue
-            found = self.lake.snapshot(name).properties.get(MADE_WITH)
-            if found is not None and found != self.digest():
-                raise ConfigError(
-                    f"{self.lake.path(name)} was prepared with other features, columns, vocabulary rules or lanes",
-                    hint="choose another name for this configuration, or remove the warehouse folder to start over",
-                )
-
-    def digest(self) -> str:
-        """SHA-256 of all settings that decide what a prepared row looks like."""
-        tree = self.config.model_dump(mode="json", include={"dataset", "vocabularies", "lanes"})
-        for name in ("description", "simulator"):
-            tree["dataset"].pop(name)
-        for rules in tree["vocabularies"].values():
-            rules.pop("expire_after")
-        for key in ("natural", "ads"):
-            part = tree["dataset"][key]
-            for place in (part, *part["side_tables"], part["clicks"] or {}):
-                place.pop("path", None)
-        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
     def all_stages(self, until: dt.date | None) -> PrepareSummary:
         """Look through both logs, then write table after table."""
@@ -253,7 +222,8 @@ class _Preparation:
         days = sorted({*plan.new, *plan.changed})
         if not days:
             return []
-        outcomes = quality.examine(self.lake, self.config, found, days, plan.new)
+        rates = mature_click_rates(self.lake, self.config, found, days, plan.until)
+        outcomes = quality.examine(self.lake, self.config, found, days, plan.new, rates)
         for outcome in outcomes:
             if outcome.outcome not in ("ok", "no_history"):
                 logger.warning("%s", outcome)
@@ -291,20 +261,16 @@ class _Preparation:
     def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date) -> None:
         name = f"{found.domain}_impressions"
         dataset, domain = self.config.dataset, found.domain
-        properties = {MADE_WITH: self.digest()} | contract.constraints(dataset, domain)
+        properties = {MADE_WITH: preparation_digest(self.config)} | contract.constraints(dataset, domain)
         self.lake.create(name, ingest.extra_columns(dataset, domain), properties)
         key = ingest.SOURCE_KEYS[found.domain]
         log = getattr(self.config.dataset, key)
-        columns = self.config.dataset.columns_of(log)
         before = self.notes.get(name)
         if before is not None and self.closed is not None:
             since = max(since, min(self.closed, before.until))
         if since >= until:
             return
-        earlier = None
-        # Where the time is part of the identity, an event of another day is another event.
-        if columns.time.column not in columns.identity() and before is not None:
-            earlier = self.lake.read(name).where(F.col("event_date") < F.lit(since))
+        earlier = ingest.earlier_events(self.lake, dataset, domain, since)
         with source.reading(f"dataset.{key}", log.path):
             rows = ingest.impressions(found, self.config.dataset, since, until, earlier)
             gone = [day for day in self._days(name) if since <= day < until and day not in found.days]
@@ -361,7 +327,7 @@ class _Preparation:
 
     def _write_samples(self, domain: str, since: dt.date, until: dt.date) -> None:
         name = f"{domain}_samples"
-        self.lake.create(name, sample_columns(self.features), {MADE_WITH: self.digest()})
+        self.lake.create(name, sample_columns(self.features), {MADE_WITH: preparation_digest(self.config)})
         rows = samples(self.lake, self.config, self.features, domain, since, until)
         inputs = (f"{domain}_impressions", *(f"{d}_impressions" for d in DOMAINS if d != domain), "vocabulary")
         self._replace(name, rows, since, until, inputs)

@@ -79,7 +79,7 @@ class _Content:
 
     at: int | None = None
     entries: list[LedgerEntry] = field(default_factory=list)
-    aliases: dict[str, str] = field(default_factory=dict)
+    trails: dict[str, list[str]] = field(default_factory=dict)
     writers: set[str] = field(default_factory=set)
     last: int = 0
 
@@ -120,11 +120,19 @@ class Ledger:
 
     def alias(self, name: str) -> str | None:
         """The version that an alias points to."""
-        return self._read().aliases.get(name)
+        return self.aliases().get(name)
 
     def aliases(self) -> dict[str, str]:
         """All aliases."""
-        return dict(self._read().aliases)
+        return {name: trail[-1] for name, trail in self._read().trails.items()}
+
+    def trail(self, name: str) -> list[str]:
+        """The way back of an alias: what it points to now comes last, what it goes back to before that.
+
+        Pointing it to the version before the last takes the last one off, whoever does it and why; so going back twice
+        never comes to the version that was left first.
+        """
+        return list(self._read().trails.get(name, ()))
 
     def commit_version(self, entry: LedgerEntry) -> LedgerEntry:
         """Publish one version; see `commit_versions`."""
@@ -167,7 +175,7 @@ class Ledger:
         self.get(version)
         for _ in range(ATTEMPTS):
             content = self._read()
-            found = content.aliases.get(name)
+            found = next(reversed(content.trails.get(name, [])), None)
             if found != expected:
                 raise InputError(
                     f"alias {name!r} points to {found}, expected {expected}", hint="look at it again, then decide anew"
@@ -206,11 +214,18 @@ class Ledger:
             content.writers.add(row["writer"])
             content.last = row["seq"]
             if row["kind"] == "alias":
-                content.aliases[row["alias"]] = row["version"]
+                _move(content.trails.setdefault(row["alias"], []), row["version"])
             else:
                 content.entries.append(_entry(row))
         self._content = content
         return content
+
+
+def _move(trail: list[str], version: str) -> None:
+    if trail[-2:-1] == [version]:
+        trail.pop()
+    elif trail[-1:] != [version]:
+        trail.append(version)
 
 
 def _refuse_other(entry: LedgerEntry, published: LedgerEntry | None) -> None:

@@ -159,7 +159,9 @@ _TABLES = (
         columns=(
             Column("entity", "string", "user or item"),
             Column("id", "bigint", "id in the entity's vocabulary"),
-            Column("vector", "array<float>", "pooled over the snapshots"),
+            Column(
+                "vector", "array<float>", "pooled over the snapshots; that of id 0 stands for every id without a row"
+            ),
             Column("model_version", "string", "the A-CTR version"),
         ),
         partition="model_version",
@@ -210,6 +212,22 @@ _TABLES = (
         checks={"kind_is_known": "kind IN ('version', 'alias')", "seq_starts_at_one": "seq >= 1"},
     ),
 )
+
+SCORES = TableSpec(
+    name="scores",
+    comment="click probabilities of rows of the ad log, as `ecdctr score` gives them",
+    columns=(
+        _EVENT_ID,
+        _EVENT_DATE,
+        Column("user_id", "string", "the user, as text"),
+        Column("item_id", "string", "the item, as text"),
+        Column("probability", "double", "predicted click probability"),
+        Column("model_version", "string", "version that scored"),
+    ),
+    partition="event_date",
+    checks={"probability_is_one": "probability BETWEEN 0 AND 1"},
+)
+"""What `ecdctr score` writes, wherever the caller wants it: no table of the warehouse."""
 
 TABLES = {table.name: table for table in _TABLES}
 """All tables by name."""

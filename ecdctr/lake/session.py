@@ -31,6 +31,7 @@ LOCAL_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=
 """For minutes on few cores: the optimising compiler takes more time from the work than it gives back (a third, measured).
 With one compiler the JVM keeps 48 MB for compiled code, which Spark and Delta fill; after that it only interprets.
 Hours of work want `spark.options: {spark.driver.extraJavaOptions: -XX:+UseParallelGC}`."""
+COMPACTED_BYTES = 128 * 2**20
 QUIET_LOG = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -134,6 +135,9 @@ def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
         # Logs of these tables are small; Delta's default of 50 tasks to read one costs more than the reading.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.databricks.delta.stalenessLimit": "0",
+        # A task of a compaction keeps one file's row group in memory: Delta's default of 1 GB would be more than a small heap.
+        "spark.databricks.delta.optimize.maxFileSize": str(COMPACTED_BYTES),
+        "spark.databricks.delta.optimize.minFileSize": str(COMPACTED_BYTES // 2),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(settings.shuffle_partitions),
     }
     if submitted:

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
-from ecdctr.lake.schema import TABLES, Column
+from ecdctr.lake.schema import TABLES, Column, TableSpec
 
 logger = logging.getLogger(__name__)
+
+NO_SPACE = "No space left on device"
+"""What the system says of a full disk, within whatever Spark and Delta say."""
 
 Txn = tuple[str, int]
 """Application and its ever-growing transaction version; a version that was committed is not written again."""
@@ -28,6 +33,25 @@ PROPERTIES = {
     # A version that a model names must stay readable for as long as the model lives, however old its commit is.
     "delta.enableExpiredLogCleanup": "false",
 }
+
+
+def create_table(
+    spark: SparkSession,
+    path: str,
+    spec: TableSpec,
+    extra: Sequence[Column] = (),
+    properties: dict[str, str] | None = None,
+) -> None:
+    """Create a table where there is none; see `Lake.create`."""
+    builder = DeltaTable.createIfNotExists(spark).location(path).comment(spec.comment)
+    for column in (*spec.columns, *extra):
+        builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
+    if spec.partition:
+        builder = builder.partitionedBy(spec.partition)
+    wanted = PROPERTIES | {f"delta.constraints.{check}": condition for check, condition in spec.checks.items()}
+    for key, value in (wanted | (properties or {})).items():
+        builder = builder.property(key, value)
+    builder.execute()
 
 
 @dataclass(frozen=True)
@@ -116,16 +140,7 @@ class Lake:
         """
         if self.exists(name):
             return
-        spec = TABLES[name]
-        builder = DeltaTable.createIfNotExists(self.spark).location(str(self.path(name))).comment(spec.comment)
-        for column in (*spec.columns, *extra):
-            builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
-        if spec.partition:
-            builder = builder.partitionedBy(spec.partition)
-        wanted = PROPERTIES | {f"delta.constraints.{check}": condition for check, condition in spec.checks.items()}
-        for key, value in (wanted | (properties or {})).items():
-            builder = builder.property(key, value)
-        builder.execute()
+        create_table(self.spark, str(self.path(name)), TABLES[name], extra, properties)
 
     def snapshot(self, name: str, version: int | None = None) -> Snapshot:
         """A version as its log describes it; raises as `read_snapshot`."""
@@ -195,6 +210,7 @@ class Lake:
     def _write(
         self, name: str, frame: DataFrame, mode: str, txn: Txn | None, note: str | None, options: dict[str, str]
     ) -> int:
+        """Write in one commit; raises TemporaryError where the disk is full."""
         self.create(name)
         if note is not None:
             options = options | {"userMetadata": note}
@@ -204,7 +220,16 @@ class Lake:
                 logger.info("%s: transaction %s of %s is committed already", name, txn[1], txn[0])
                 return self.snapshot(name).version
             options = options | {"txnAppId": txn[0], "txnVersion": str(txn[1])}
-        frame.write.format("delta").mode(mode).options(**options).save(str(self.path(name)))
+        try:
+            frame.write.format("delta").mode(mode).options(**options).save(str(self.path(name)))
+        except (PySparkException, Py4JError) as error:
+            if NO_SPACE not in str(error):
+                raise
+            raise TemporaryError(
+                f"{self.path(name)}: there is no space left for what was to be written; the table is as it was",
+                hint="make room there and in spark.local.dir, and run the command again; "
+                "files that were begun are in no version, and ecdctr tables vacuum removes them",
+            ) from error
         version = self.version(name)
         assert version is not None
         return version

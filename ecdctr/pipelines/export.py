@@ -11,15 +11,13 @@ from ecdctr.artifacts.files import new_file
 from ecdctr.data.batch import Batch
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, plan_lanes
-from ecdctr.exceptions import InputError, IntegrityError, NotReadyError
+from ecdctr.exceptions import InputError, IntegrityError
 from ecdctr.features import FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.models.base import CTRModel
 from ecdctr.nn.policy import RandomPolicy
-from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.clock import day_number
-from ecdctr.pipelines.inspect import require
-from ecdctr.pipelines.publish import Publisher
+from ecdctr.pipelines.serving import LEVEL, serving_version
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.scoring.compiled import Compiled, account, settled
 from ecdctr.scoring.parity import check, expected
@@ -33,8 +31,6 @@ from ecdctr.transfer.snapshots import HistoricalEmbeddings
 
 logger = logging.getLogger(__name__)
 
-LEVEL = "actr"
-ALIAS = "serving"
 BATCH = 1024
 ROWS = 20_000
 TOLERANCE = 1e-5
@@ -82,7 +78,7 @@ def export_model(
         raise InputError(f"level {level!r} does not serve", hint=f"export --level {LEVEL}: the ad model")
     if rows < 1 or not tolerance > 0:
         raise InputError(f"{rows} rows and a tolerance of {tolerance} were asked for", hint="both must be above 0")
-    entry = _chosen(workspace, version, arm)
+    entry = serving_version(workspace, version, arm)
     workspace.refuse_other_generation(entry)
     folder, store = workspace.store.path(entry.artifact), workspace.store.root
     if not folder.exists():
@@ -124,29 +120,6 @@ def _known_format(form: str) -> Format:
     if not found:
         raise InputError(f"{form!r} is no format", hint=f"choose one of {', '.join(FORMATS)}")
     return found[0]
-
-
-def _chosen(workspace: Workspace, version: str | None, arm: str | None) -> LedgerEntry:
-    published = {entry.version: entry for entry in workspace.ledger.versions()}
-    named = version or (None if arm else workspace.ledger.alias(ALIAS))
-    if named is not None:
-        require(named, published, "version", "ecdctr models list")
-        entry = published[named]
-        if entry.level != LEVEL:
-            raise InputError(
-                f"{named} is a version of level {entry.level}, which does not serve",
-                hint=f"choose one of level {LEVEL} (ecdctr models list)",
-            )
-        return entry
-    name = arm or workspace.config.arms[0]
-    require(name, ARMS, "arm", "docs/compare.md")
-    versions = Publisher(workspace).versions(LEVEL, name)
-    if not versions:
-        raise NotReadyError(
-            f"no version of level {LEVEL} and arm {name} is published for this configuration and seed",
-            hint="ecdctr run, or ecdctr train actr --date DATE; ecdctr models list shows what there is",
-        )
-    return versions[-1]
 
 
 def _rows(

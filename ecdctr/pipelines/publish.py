@@ -93,11 +93,11 @@ class Publisher:
         lake = self.workspace.lake
         for trained in self.waiting:
             if trained.task.level == "tpm":
-                with self._told("tpm_embeddings", [trained.entry]):
+                with self.told("tpm_embeddings", [trained.entry]):
                     append_snapshot(lake, trained.task.folder, trained.entry.version, trained.entry.date)
         scored = {t.entry.version: t for t in self.waiting if t.task.score_dir is not None}
         if scored:
-            with self._told("predictions", [t.entry for t in scored.values()]):
+            with self.told("predictions", [t.entry for t in scored.values()]):
                 append_predictions(
                     lake,
                     {version: Path(t.task.score_dir or "") for version, t in scored.items()},
@@ -116,8 +116,14 @@ class Publisher:
         self.waiting.clear()
 
     @contextmanager
-    def _told(self, table: str, entries: list[LedgerEntry]) -> Iterator[None]:
-        """Tell the hooks of what is appended to a table; where there are none, nothing is looked up."""
+    def told(self, table: str, entries: list[LedgerEntry], *read: str) -> Iterator[None]:
+        """Tell the hooks of what is appended to a table; where there are none, nothing is looked up.
+
+        Args:
+            table: The table.
+            entries: The versions that it is of.
+            read: The tables that it is made from; by default those that the versions were trained on.
+        """
         lake, hooks = self.workspace.lake, self.workspace.hooks
         if not hooks:
             yield
@@ -126,7 +132,7 @@ class Publisher:
         yield
         version = lake.version(table)
         if version is not None and version != before[0]:
-            inputs = tuple(dict.fromkeys(name for entry in entries for name in entry.tables))
+            inputs = read or tuple(dict.fromkeys(name for entry in entries for name in entry.tables))
             rows = lake.snapshot(table).rows - before[1]
             hooks.fire(TableEvent, job="publish", table=table, version=version, rows=rows, inputs=inputs)
 

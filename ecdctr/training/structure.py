@@ -6,12 +6,12 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from ecdctr.artifacts.files import write_json
-from ecdctr.config.settings import Settings
 from ecdctr.exceptions import IntegrityError
 from ecdctr.features import FeatureSet
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.models.registry import build
+from ecdctr.settings import Settings
 from ecdctr.training.task import FineTune, History, LevelTask, as_feature_set
 from ecdctr.transfer.fine_tuning import fine_tune
 from ecdctr.transfer.frozen_tower import FrozenTower
@@ -34,6 +34,8 @@ class Structure(Settings):
     """Whether a frozen source network stands beside the model."""
     history: History | None
     """The snapshots that the version was trained to read: the folder of each is its name in the artifact store."""
+    in_order: bool = False
+    """Whether the features stand in their own order, which is that of the field vectors; once they were sorted by name."""
 
     @classmethod
     def of(cls, task: LevelTask) -> Self:
@@ -45,6 +47,7 @@ class Structure(Settings):
         return cls(
             features=task.features, rows=task.rows, backbone=task.backbone, options=task.options, seed=task.seed,
             fine_tune=task.fine_tune, tower=task.tower is not None, history=history,
+            in_order=True,
         )  # fmt: skip
 
     @classmethod
@@ -54,17 +57,25 @@ class Structure(Settings):
         Raises:
             IntegrityError: The version does not say it, or says what is not understood.
         """
+        hint = "it was published by an older ecdctr: train it again, or choose a newer version"
         try:
-            return cls.model_validate_json((folder / FILE).read_text())
+            found = cls.model_validate_json((folder / FILE).read_text())
         except (OSError, ValidationError) as error:
             raise IntegrityError(
                 f"version {folder.name} does not say how it is built: {FILE} is missing or cannot be read",
-                hint="it was published by an older ecdctr: train it again, or choose a newer version",
+                hint=hint,
             ) from error
+        lists = set(found.features["sequence_fields"]) - set(found.features.get("aligned", ()))
+        if not found.in_order and len(lists) > 1:
+            raise IntegrityError(
+                f"version {folder.name} does not say how it is built: the order of {', '.join(sorted(lists))} is lost",
+                hint=hint,
+            )
+        return found
 
     def write(self, folder: Path) -> None:
         """Put it beside the parameters of a version."""
-        write_json(folder / FILE, self.model_dump(mode="json"))
+        write_json(folder / FILE, self.model_dump(mode="json"), sort_keys=False)
 
     def feature_set(self) -> FeatureSet:
         """The sample contract."""

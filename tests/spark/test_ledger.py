@@ -56,6 +56,9 @@ def test_an_alias_moves_only_from_where_the_caller_believes_it(ledger):
     ledger.set_alias("serving", "v2", "v1")
     assert Ledger(ledger.lake).alias("serving") == "v2"
     assert ledger.aliases() == {"serving": "v2"}
+    ledger.set_alias("serving", "v1", "v2")
+    assert Ledger(ledger.lake).trail("serving") == ["v1"]
+    assert [(e.version, e.seq) for e in ledger.versions()] == [("v1", 1), ("v2", 2)]
 
 
 def test_writers_at_the_same_time_all_publish_and_one_moves_the_alias(ledger):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = str(ROOT / "conf" / "datasets" / "simulated.yml")
+SCORE = ("score", "--date", "2024-01-20", "--input", "ads", "--config", SIMULATED)
 
 
 def call(*arguments: str):
@@ -39,6 +40,7 @@ def call(*arguments: str):
         ("simulate",),
         ("doctor",),
         ("export",),
+        ("score",),
         ("models",),
         ("tables",),
     ],
@@ -56,6 +58,15 @@ def test_help_comes_with_an_example(arguments):
         (("run", "--config", "nowhere.yml"), "does not exist"),
         (("run", "--config", SIMULATED, "--set", "rank=2"), "did you mean ranks?"),
         (("prepare", "--config", SIMULATED, "--until", "yesterday"), "is no day"),
+        (("score", "--date", "soon", "--input", "a", "--output", "b", "--config", SIMULATED), "is no day"),
+        ((*SCORE, "--output", "ads/"), "is the input"),
+        ((*SCORE, "--output", "ads/scores"), "lie in one another"),
+        ((*SCORE, "--output", "."), "lie in one another"),
+        ((*SCORE, "--output", "warehouse/simulated/ledger"), "belongs to the warehouse"),
+        ((*SCORE, "--output", "scores", "--version", "v1"), "no version 'v1'"),
+        ((*SCORE, "--output", "scores", "--arm", "ecdtr"), "did you mean ecdctr?"),
+        (("models", "promote", "v1", "--config", SIMULATED), "no version 'v1'"),
+        (("models", "rollback", "--config", SIMULATED), "no version was ever promoted"),
         (("train", "lpm", "--config", SIMULATED, "--date", "2024-01-20"), "is no level"),
     ],
 )

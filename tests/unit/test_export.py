@@ -18,9 +18,12 @@ from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.exceptions import InputError, IntegrityError
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import EPOCH
+from ecdctr.scoring.batch_scores import batch_of
 from ecdctr.scoring.program import ABOUT
+from ecdctr.training.published import opened
 from ecdctr.training.structure import FILE, Structure
 from ecdctr.training.task import ExpiredIds, History, Snapshot, Start
+from ecdctr.transfer.aggregate import aggregate
 from tests.unit.test_cli import SIMULATED, call
 from tests.unit.test_level_autoft import FEATURES, Days
 
@@ -170,6 +173,25 @@ def test_onnxruntime_gives_the_predictions_that_the_version_has_stored(version, 
     assert about == {key: result[key] for key in about}
     assert about["version"] == version
     assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("version", ["plain", "chosen", "head", "lapsed"])
+def test_a_version_that_is_opened_gives_the_predictions_that_it_has_stored_and_one_vector_per_id(version, warehouse):
+    stored, (columns, events) = warehouse.scores(version), requests(warehouse)
+    found = opened(str(warehouse.folder(version)), str(warehouse.store.root))
+    rows = pa.RecordBatch.from_pydict(columns | {"day": np.full(len(events), SCORED)})
+    probabilities = found.probabilities(batch_of(rows, found.features))
+    np.testing.assert_allclose(probabilities, stored["probability"].to_numpy(), atol=1e-6)
+    for entity in ("user", "item"):
+        count = found.history.rows(entity)
+        vectors, known = found.aggregated(entity, torch.arange(count), SCORED)
+        assert 0 < known.sum() < count
+        assert len(vectors[~known].unique(dim=0)) == 1
+        ways = [found.model.tuned, found.model.frozen] if version != "plain" else [found.model]
+        for place, way in enumerate(ways):
+            ((_, wanted),) = aggregate(way, found.history, entity, count, SCORED)
+            assert torch.equal(vectors[:, 4 * place : 4 * (place + 1)], wanted)
+    assert opened(str(warehouse.folder(version)), str(warehouse.store.root)) is found
 
 
 def test_compiling_shrinks_the_file_and_says_what_went_on_how_many_rows(warehouse, tmp_path):
