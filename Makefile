@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-links bench-options bench-scale clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-links bench-options bench-scale bench-vocabulary clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -103,6 +103,12 @@ bench-etl: setup  ## raw logs to samples beside hand-written Spark SQL and DuckD
 	$(BIN)/python -m benchmarks.etl --events $(BENCH_EVENTS) --reps $(BENCH_REPS) --out "$(BENCH_ETL_OUT)" $(BENCH_MORE)
 	$(BIN)/python -m benchmarks.etl_page "$(BENCH_ETL_OUT)" > docs/.etl_performance.md
 	mv docs/.etl_performance.md docs/etl_performance.md
+
+BENCH_TOKENS ?= 1e6 1e7
+
+bench-vocabulary: setup  ## a vocabulary of very many tokens on a small heap (BENCH_TOKENS="1e6 1e8"); writes docs/vocabulary_size.md
+	$(BIN)/python -m benchmarks.vocabulary --tokens $(BENCH_TOKENS) $(BENCH_MORE) > docs/.vocabulary_size.md
+	mv docs/.vocabulary_size.md docs/vocabulary_size.md
 
 clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

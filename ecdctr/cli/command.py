@@ -14,7 +14,8 @@ import typer
 
 from ecdctr import log
 from ecdctr.config import Config, load_config
-from ecdctr.exceptions import AlreadyDone, EcdctrError, InputError, NotReadyError
+from ecdctr.distributed.stop_signals import interruptible
+from ecdctr.exceptions import AlreadyDone, EcdctrError, InputError, NotReadyError, TemporaryError
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +60,11 @@ def conclude(
         "error": None,
     }
     code = 0
-    try:
-        answer["result"] = action()
-    except EcdctrError as error:
-        code = error.exit_code
-        answer["status"] = STATUS.get(code, "error")
-        answer["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        logger.log(logging.INFO if code == AlreadyDone.exit_code else logging.ERROR, "%s", error)
-    except KeyboardInterrupt:
-        code = 75
-        answer |= {
-            "status": "error",
-            "error": {"type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on"},
-        }
-        logger.error("interrupted; call again to go on")
-    except Exception as error:
-        code = 1
-        answer |= {"status": "error", "error": {"type": type(error).__name__, "message": str(error), "hint": None}}
-        logger.exception("%s failed", command)
+    with interruptible() as interruption:
+        try:
+            answer["result"] = action()
+        except (Exception, KeyboardInterrupt) as error:
+            code = _failed(answer, error, command, interrupted=interruption.asked)
     if as_json:
         sys.stdout.write(json.dumps(answer, default=str) + "\n")
     elif answer["result"]:
@@ -84,6 +72,25 @@ def conclude(
     sys.stdout.flush()
     if code:
         raise typer.Exit(code)
+
+
+def _failed(answer: dict[str, Any], error: BaseException, command: str, *, interrupted: bool) -> int:
+    """Put an error into the answer and the log; its exit code."""
+    # A signal to the whole process group ends Spark's JVM as well: whatever that looked like from here, the signal is the cause.
+    if isinstance(error, KeyboardInterrupt) or (interrupted and not isinstance(error, TemporaryError)):
+        told = {"type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on"}
+        answer |= {"status": "error", "error": told}
+        logger.error("%s; %s", told["message"], told["hint"])
+        return TemporaryError.exit_code
+    if not isinstance(error, EcdctrError):
+        answer |= {"status": "error", "error": {"type": type(error).__name__, "message": str(error), "hint": None}}
+        logger.exception("%s failed", command)
+        return 1
+    code = error.exit_code
+    answer["status"] = STATUS.get(code, "error")
+    answer["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    logger.log(logging.INFO if code == AlreadyDone.exit_code else logging.ERROR, "%s", error)
+    return code
 
 
 def lines(result: dict[str, Any]) -> str:

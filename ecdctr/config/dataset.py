@@ -13,10 +13,12 @@ from pydantic import (
     model_validator,
 )
 
-from ecdctr.config.durations import DaysOrZero, Seconds
-from ecdctr.config.features import Domain, FeatureSpec, SequenceFeature, check_features
-from ecdctr.config.settings import Settings
 from ecdctr.config.simulator import WorldConfig
+from ecdctr.durations import DaysOrZero, Seconds
+from ecdctr.features.domains import Domain
+from ecdctr.features.feature_set import check_features
+from ecdctr.features.kinds import FeatureSpec
+from ecdctr.settings import Settings
 
 TimeUnit = Literal["timestamp", "s", "ms", "us", "date", "day"]
 
@@ -202,7 +204,8 @@ class DatasetConfig(Settings):
 
     def read_by_minet(self) -> list[str]:
         """Names of the sequences that the arm `minet` alone reads."""
-        return [spec.name for spec in self.features if isinstance(spec, SequenceFeature) and spec.read_by == "minet"]
+        lists = {spec.name: spec.clicks() for spec in self.features}
+        return [name for name, clicks in lists.items() if clicks is not None and clicks.read_by == "minet"]
 
     @model_validator(mode="after")
     def _labels_come_from_one_place(self) -> "DatasetConfig":

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ecdctr.config.settings import Settings
+from ecdctr.settings import Settings
 
 
 class MMoEConfig(Settings):

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ecdctr.config.durations import Days
-from ecdctr.config.settings import Settings
+from ecdctr.durations import Days
+from ecdctr.settings import Settings
 
 Policy = Literal["off", "warn", "quarantine", "fail"]
 
@@ -30,11 +30,11 @@ class QualityConfig(Settings):
     volume: CheckConfig = CheckConfig(tolerance=0.8)
     """Rows of the day."""
     click_rate: CheckConfig = CheckConfig(tolerance=0.8)
-    """Clicks by rows; not known before the write where clicks are joined."""
+    """Clicks by rows; where clicks are joined, of a day that is written when all its labels are mature."""
     null_rate: CheckConfig = CheckConfig(tolerance=0.3)
     """Missing values by rows, of each column that may be missing."""
     new_ids: CheckConfig = CheckConfig(tolerance=0.4)
-    """Share of rows whose user or item has no id yet; measured for the first new day of a preparation."""
+    """Share of rows whose user or item has no id yet; of new days, as if they were prepared one by one."""
 
 
 class MaintenanceConfig(Settings):

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ecdctr.config.dataset import DatasetConfig
-from ecdctr.config.durations import Days
-from ecdctr.config.features import VocabularyConfig
 from ecdctr.config.joint import MiNetConfig, MMoEConfig, PLEConfig, STARConfig
 from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfig
-from ecdctr.config.settings import Settings
 from ecdctr.config.training import ActrTrainingConfig, TrainingConfig
+from ecdctr.config.vocabularies import VocabularyConfig
+from ecdctr.durations import Days
+from ecdctr.settings import Settings
 
 ArmName = Literal[
     "ecdctr",

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from ecdctr.config.settings import Settings
+from ecdctr.settings import Settings
 
 
 class WorldConfig(Settings):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ecdctr.config.settings import Settings
+from ecdctr.settings import Settings
 
 Device = Literal["cpu", "cuda"]
 

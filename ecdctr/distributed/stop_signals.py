@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop at the next step, and a second one as an order."""
+"""SIGTERM and Ctrl-C: as the end of a command, or as a wish to stop at the next step and a second one as an order."""
 
 import logging
 import signal
@@ -8,6 +8,38 @@ from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """A handler that raises KeyboardInterrupt for SIGTERM as for Ctrl-C, and knows later that it did.
+
+    Attributes:
+        asked: Whether a signal came, also one that was taken as a wish to stop.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take one signal."""
+        self.asked = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Within a block, SIGTERM and Ctrl-C end the main thread's work by KeyboardInterrupt; elsewhere nothing is changed."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -26,12 +58,15 @@ def stop_on_signal(asked: Callable[[], bool], stop: Callable[[], None], told: st
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
+        outer = before[signal.Signals(number)]
+        if isinstance(outer, Interruption):
+            outer.asked = True
         if asked():
             raise KeyboardInterrupt
         stop()
         logger.warning("%s: %s", signal.Signals(number).name, told)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Impressions → ids, numbers and lists: each feature by the encoder of its kind."""
+"""Impressions → ids, numbers and lists: each feature encodes itself."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,10 +7,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecdctr.config.features import ITEM, USER
-from ecdctr.etl.kinds import ENCODERS
-from ecdctr.etl.kinds.identifiers import encode_token
 from ecdctr.etl.scene import Scene
+from ecdctr.features.columns import ITEM, USER
 from ecdctr.features.feature_set import FeatureSet, token_sources
 
 
@@ -26,17 +24,16 @@ def encode(scene: Scene, features: FeatureSet, kept: Mapping[str, str] = Mapping
 
     Returns:
         event_id, user_id (text, as `user`), event_time, event_date, label, what is kept, then the columns of the contract but for
-        those of click sequences, which `ecdctr.etl.sequences` adds.
+        lists of clicks, which `ecdctr.etl.sequences` adds.
     """
     frame = scene.impressions
     columns: dict[str, Any] = {}
-    sources = token_sources(scene.config.dataset)
+    sources = token_sources(scene.config.dataset.features)
     for name in (USER, ITEM):
-        frame, columns[name] = encode_token(name, sources[name], frame, scene)
+        frame, columns[name] = scene.token_id(frame, name, sources[name])
     for spec in scene.config.dataset.features:
-        if spec.kind in ENCODERS:
-            frame, made = ENCODERS[spec.kind](spec, frame, scene)
-            columns |= made
+        frame, made = spec.encode(frame, scene)
+        columns |= made
     return frame.select(
         "event_id",
         F.col("user_id").alias("user"),

@@ -21,6 +21,7 @@ from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
 from ecdctr.lake.schema import Column
+from ecdctr.lake.tables import Lake
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Ingest:
 
 def extra_columns(dataset: DatasetConfig, domain: str) -> list[Column]:
     """The columns of a domain's impressions that features are made from."""
-    types, required = log_columns(dataset), contract.required(dataset, domain)
+    types, required = log_columns(dataset.features), contract.required(dataset, domain)
     return [
         Column(name, kind, f"column {name} of the log", nullable=name not in required)
         for name, kind in types.items()
@@ -227,10 +228,22 @@ def _as_quarantined(rows: DataFrame, domain: str) -> DataFrame:
     ).dropDuplicates(["row_id"])
 
 
-def impressions(
+def earlier_events(lake: Lake, dataset: DatasetConfig, domain: str, since: dt.date) -> DataFrame | None:
+    """Impressions before `since`, whose events must not come again; None where that is impossible.
+
+    Where the time is part of the identity, an event of another day is another event.
+    """
+    name = f"{domain}_impressions"
+    columns = dataset.columns_of(getattr(dataset, SOURCE_KEYS[domain]))
+    if columns.time.column in columns.identity() or not lake.exists(name) or not lake.snapshot(name).files:
+        return None
+    return lake.read(name).where(F.col("event_date") < F.lit(since))
+
+
+def clean_impressions(
     found: Ingest, dataset: DatasetConfig, since: dt.date, until: dt.date, earlier: DataFrame | None
 ) -> DataFrame:
-    """Good rows of the days `[since, until)`, each event once and labelled, laid out by day.
+    """Good rows of the days `[since, until)`, each event once and labelled.
 
     Of rows with one event id the earliest is kept; at the same moment the clicked one; then the smallest by the
     values of the other columns in their order. What a day keeps never depends on a later one.
@@ -254,11 +267,20 @@ def impressions(
         once = once.join(earlier.select("event_id"), "event_id", "left_anti")
     key = SOURCE_KEYS[found.domain]
     clicks = getattr(dataset, key).clicks
-    if clicks is not None:
-        offset = clock.offset_micros(dataset.day_boundary)
-        once = labelled(once, once.sparkSession, clicks, offset, until, f"dataset.{key}.clicks")
+    if clicks is None:
+        return once
+    return labelled(
+        once, once.sparkSession, clicks, clock.offset_micros(dataset.day_boundary), until, f"dataset.{key}.clicks"
+    )
+
+
+def impressions(
+    found: Ingest, dataset: DatasetConfig, since: dt.date, until: dt.date, earlier: DataFrame | None
+) -> DataFrame:
+    """What `clean_impressions` gives, laid out by day."""
     slot = F.pmod(F.xxhash64("event_id"), F.lit(1 + found.largest_day() // ROWS_PER_FILE))
-    return once.repartition("event_date", slot).sortWithinPartitions("event_date")
+    rows = clean_impressions(found, dataset, since, until, earlier)
+    return rows.repartition("event_date", slot).sortWithinPartitions("event_date")
 
 
 def _within(day: dt.date | None, since: dt.date | None, until: dt.date) -> bool:

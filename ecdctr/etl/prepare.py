@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 
 from ecdctr.config import Config
 from ecdctr.etl import contract, ingest, quality, source, vocabulary
+from ecdctr.etl.click_rates import mature_click_rates
 from ecdctr.etl.facts import Fact
 from ecdctr.etl.intake import read_intake, write_intake
 from ecdctr.etl.made_with import MADE_WITH, TABLES, preparation_digest, refuse_other_preparation
@@ -100,7 +101,7 @@ class _Preparation:
         self.hooks = hooks
         self.config = config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
-        self.features: FeatureSet = feature_set(config.dataset, buckets)
+        self.features: FeatureSet = feature_set(config.dataset.features, buckets)
         self.inputs = source.fingerprint(config.dataset)
         self.number = 1
         self.note: str | None = None
@@ -221,7 +222,8 @@ class _Preparation:
         days = sorted({*plan.new, *plan.changed})
         if not days:
             return []
-        outcomes = quality.examine(self.lake, self.config, found, days, plan.new)
+        rates = mature_click_rates(self.lake, self.config, found, days, plan.until)
+        outcomes = quality.examine(self.lake, self.config, found, days, plan.new, rates)
         for outcome in outcomes:
             if outcome.outcome not in ("ok", "no_history"):
                 logger.warning("%s", outcome)
@@ -263,16 +265,12 @@ class _Preparation:
         self.lake.create(name, ingest.extra_columns(dataset, domain), properties)
         key = ingest.SOURCE_KEYS[found.domain]
         log = getattr(self.config.dataset, key)
-        columns = self.config.dataset.columns_of(log)
         before = self.notes.get(name)
         if before is not None and self.closed is not None:
             since = max(since, min(self.closed, before.until))
         if since >= until:
             return
-        earlier = None
-        # Where the time is part of the identity, an event of another day is another event.
-        if columns.time.column not in columns.identity() and before is not None:
-            earlier = self.lake.read(name).where(F.col("event_date") < F.lit(since))
+        earlier = ingest.earlier_events(self.lake, dataset, domain, since)
         with source.reading(f"dataset.{key}", log.path):
             rows = ingest.impressions(found, self.config.dataset, since, until, earlier)
             gone = [day for day in self._days(name) if since <= day < until and day not in found.days]

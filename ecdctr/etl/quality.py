@@ -1,6 +1,7 @@
 """Checks of the days to prepare against the days before them; each figure is kept in the table `data_quality`.
 
-All but the share of new ids comes from what `look_through` has counted anyway, over the good rows of the log.
+All but the shares of new ids, and click rates where clicks are joined, comes from what `look_through` has counted anyway, over the
+good rows of the log.
 """
 
 import dataclasses
@@ -16,12 +17,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ecdctr.config import Config
-from ecdctr.config.features import ITEM, USER
 from ecdctr.config.operations import CheckConfig
 from ecdctr.etl.ingest import SOURCE_KEYS, Ingest
+from ecdctr.etl.new_ids import new_id_shares
 from ecdctr.etl.source import KEYS_SHOWN
-from ecdctr.etl.tokens import token
 from ecdctr.exceptions import InputError
+from ecdctr.features.columns import ITEM, USER
 from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
@@ -96,20 +97,6 @@ def figures(found: Ingest) -> dict[dt.date, dict[tuple[str, str], float]]:
     return out
 
 
-def new_id_shares(lake: Lake, config: Config, found: Ingest, day: dt.date) -> dict[tuple[str, str], float]:
-    """Shares of a day's rows whose user, or item, has no id yet."""
-    rows = found.rows[day]
-    files = {fact.file for fact in found.facts if fact.event_date == day}
-    frame = found.only(files).where(F.col("_reason").isNull() & (F.col("event_date") == F.lit(day)))
-    shares = {}
-    for name in (USER, ITEM):
-        mark = None if config.vocabulary(name).share_domains else found.domain
-        known = lake.read("vocabulary").where(F.col("field") == name).select("token")
-        unknown = frame.select(token([name], mark).alias("token")).join(known, "token", "left_anti").count()
-        shares["new_ids", name] = unknown / rows
-    return shares
-
-
 def judge(
     domain: str,
     config: Config,
@@ -153,7 +140,12 @@ def judge(
 
 
 def examine(
-    lake: Lake, config: Config, found: Mapping[str, Ingest], days: Sequence[dt.date], new: Sequence[dt.date]
+    lake: Lake,
+    config: Config,
+    found: Mapping[str, Ingest],
+    days: Sequence[dt.date],
+    new: Sequence[dt.date],
+    rates: Mapping[str, Mapping[dt.date, float]],
 ) -> list[Outcome]:
     """Judge the days to write, in all domains.
 
@@ -163,6 +155,7 @@ def examine(
         found: The logs.
         days: Days to judge.
         new: Those of them that no table has yet.
+        rates: By domain and day, click rates that the logs alone do not tell.
     """
     earlier: dict[Key, dict[dt.date, float]] = {}
     known = newest(read_outcomes(lake))
@@ -171,14 +164,15 @@ def examine(
         # What was refused never became a day that others are compared with.
         if (row.domain, row.event_date) not in refused:
             earlier.setdefault((row.domain, row.check, row.subject), {})[row.event_date] = row.value
+    shares = {} if config.quality.new_ids.policy == "off" else new_id_shares(lake, config, found, new)
     outcomes = []
     for domain in DOMAINS:
-        log = found[domain]
-        measured = figures(log)
-        of_log = [day for day in new if day in log.days]
-        has_ids = lake.exists("vocabulary") and lake.snapshot("vocabulary").rows
-        if of_log and has_ids and config.quality.new_ids.policy != "off":
-            measured[of_log[0]] |= new_id_shares(lake, config, log, of_log[0])
+        measured = figures(found[domain])
+        for (of, day, subject), share in shares.items():
+            if of == domain:
+                measured[day]["new_ids", subject] = share
+        for day, rate in rates.get(domain, {}).items():
+            measured[day]["click_rate", ""] = rate
         # A day without any row is the plainest drop of volume.
         for day in days:
             measured.setdefault(day, {("volume", ""): 0.0})

@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from ecdctr.config import Config
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.etl.encode import encode
-from ecdctr.etl.ingest import impressions, look_through, refuse_bad_rows
+from ecdctr.etl.ingest import clean_impressions, look_through, refuse_bad_rows
 from ecdctr.etl.scene import Scene, Vocabularies
-from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
+from ecdctr.etl.sequences import click_lists, clicks, with_sequences
 from ecdctr.exceptions import InputError, NotReadyError
 from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.outputs import is_delta
@@ -74,7 +74,7 @@ def read_requests(spark: SparkSession, config: Config, path: str, day: dt.date) 
             f"{path} has no good row of {day}; found {shown or 'none at all'}",
             hint="call again when the rows of the day have come, or give their day as --date",
         )
-    return impressions(found, dataset, day, day + _DAY, None)
+    return clean_impressions(found, dataset, day, day + _DAY, None)
 
 
 def encode_requests(lake: Lake, config: Config, features: FeatureSet, rows: DataFrame, day: dt.date) -> DataFrame:
@@ -93,7 +93,7 @@ def encode_requests(lake: Lake, config: Config, features: FeatureSet, rows: Data
     scene = _Requests(lake, config, DOMAIN, day, day + _DAY, Vocabularies(lake, day + _DAY), rows)
     encoded = encode(scene, features, {ITEM_TEXT: "item_id"}).drop("label")
     encoded = encoded.withColumn("day", F.unix_date("event_date"))
-    if not sequence_features(config):
+    if not click_lists(config):
         return encoded.drop("event_time")
     return with_sequences(encoded, clicks(scene), config)
 

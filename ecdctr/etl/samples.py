@@ -10,7 +10,7 @@ from ecdctr.config import Config
 from ecdctr.etl.encode import encode
 from ecdctr.etl.lane_keys import lane_keys
 from ecdctr.etl.scene import Scene, Vocabularies
-from ecdctr.etl.sequences import clicks, sequence_features, with_sequences
+from ecdctr.etl.sequences import click_lists, clicks, with_sequences
 from ecdctr.features.feature_set import FeatureSet
 from ecdctr.lake.schema import Column
 from ecdctr.lake.tables import Lake
@@ -52,7 +52,7 @@ def samples(lake: Lake, config: Config, features: FeatureSet, domain: str, since
         }
     )
     rows = _with_lane(rows, config.lanes, _largest_day(lake, f"{domain}_impressions"))
-    if sequence_features(config):
+    if click_lists(config):
         rows = with_sequences(rows, clicks(scene), config)
     names = ["event_id", "user", "event_date", "day", "label", "weight", *features.columns]
     dealt = rows.repartition(config.lanes, LANE)

@@ -1,6 +1,7 @@
-"""What an encoder has at hand: the rows to encode, the tables behind them, and all that was known by then."""
+"""What a kind of feature has at hand: the rows to encode, the tables behind them, and all that was known by then."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl.trailing import Histograms, daily_histograms
+from ecdctr.etl import clock, tokens
+from ecdctr.etl.source import column
+from ecdctr.etl.trailing import Histogram, Histograms, daily_histograms
+from ecdctr.features.columns import Fitted, TokenSource
+from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake
 
@@ -50,6 +55,8 @@ class Vocabularies:
 class Scene:
     """Impressions of one domain and some days, and where what was known before them stands.
 
+    It is the `ecdctr.features.Scene` that features encode with.
+
     Attributes:
         lake: Tables with impressions and vocabulary of all days before `until`.
         config: The configuration.
@@ -80,7 +87,7 @@ class Scene:
         place = F.pmod(F.xxhash64("event_id", F.lit("negative")), F.lit(_SPAN)) / _SPAN
         return rows.where((F.col("label") == 1) | (place < share))
 
-    def past(self, domains: list[str], since: dt.date | None, until: dt.date) -> DataFrame:
+    def past(self, domains: Sequence[str], since: dt.date | None, until: dt.date) -> DataFrame:
         """Impressions of some domains and days; with no first day, all before `until`."""
         frames = [self.lake.read(f"{domain}_impressions") for domain in DOMAINS if domain in domains]
         rows = frames[0]
@@ -89,8 +96,12 @@ class Scene:
         rows = rows.where(F.col("event_date") < F.lit(until))
         return rows if since is None else rows.where(F.col("event_date") >= F.lit(since))
 
+    def before(self, fitted: Fitted, day: dt.date) -> Histogram:
+        """The values of a number on the days before a day."""
+        return self._histograms.before(fitted.source, day, fitted.window)
+
     @cached_property
-    def histograms(self) -> Histograms:
+    def _histograms(self) -> Histograms:
         """Of all numbers that are fitted on earlier days, counted in one pass over both domains."""
         windows: dict[str, int] = {}
         for spec in self.config.dataset.features:
@@ -103,3 +114,49 @@ class Scene:
     def days(self) -> list[dt.date]:
         """The days to encode."""
         return [self.since + dt.timedelta(days=place) for place in range((self.until - self.since).days)]
+
+    def column(self, name: str) -> Any:
+        """A column of the log by its exact name, whatever characters it has."""
+        return column(name)
+
+    def text(self, names: Sequence[str]) -> Any:
+        """One or more columns as one text; null where all of them are missing."""
+        return tokens.token(names, None)
+
+    def hour(self) -> Any:
+        """Hour of the impression, 0…23, on the data set's clock."""
+        return clock.hour(F.unix_micros("event_time"), self._offset)
+
+    def weekday(self) -> Any:
+        """Day of the week of the impression on the data set's clock, Monday 0 … Sunday 6."""
+        return clock.weekday(F.unix_micros("event_time"), self._offset)
+
+    @property
+    def _offset(self) -> int:
+        return clock.offset_micros(self.config.dataset.day_boundary)
+
+    def local_frame(self, rows: Sequence[Sequence[Any]], schema: str) -> DataFrame:
+        """A frame of a few rows of the driver."""
+        return local_frame(self.lake.spark, rows, schema)
+
+    def token(self, source: TokenSource) -> Any:
+        """A row's token of a vocabulary, or the array of its tokens where the source has a separator."""
+        mark = None if self.config.vocabulary(source.vocabulary).share_domains else self.domain
+        if source.separator is None:
+            return tokens.token(source.columns, mark)
+        return tokens.tokens(source.columns[0], source.separator, mark)
+
+    def look_up(self, frame: DataFrame, vocabulary: str, token: Any, prefix: str) -> DataFrame:
+        """Add `<prefix>token`, and `<prefix>id` and `<prefix>admitted` where the token was ever admitted."""
+        return self.vocabularies.join(frame, vocabulary, token, prefix)
+
+    def id_of(self, vocabulary: str, token: Any, known: Any) -> Any:
+        """The known id of a token where it has one, else its bucket's; 1 where the token is missing."""
+        return tokens.encoded(token, known, self.config.vocabulary(vocabulary).oov_buckets)
+
+    def token_id(self, frame: DataFrame, name: str, source: TokenSource) -> tuple[DataFrame, Any]:
+        """Join the vocabulary; the token's own id from its day of admission on, else its bucket's."""
+        prefix = f"_{name}_"
+        frame = self.look_up(frame, source.vocabulary, self.token(source), prefix)
+        own = F.when(F.col(f"{prefix}admitted") <= F.col("event_date"), F.col(f"{prefix}id"))
+        return frame, self.id_of(source.vocabulary, F.col(f"{prefix}token"), own)

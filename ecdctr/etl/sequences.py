@@ -5,6 +5,7 @@ but the clicks of the current user that a later row may still see. A user with h
 than any other, and no row ever meets a click that is not strictly earlier.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -12,34 +13,33 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ecdctr.config import Config
-from ecdctr.config.features import ITEM, SequenceFeature, TokenSource
 from ecdctr.etl.click_history import SAMPLE, SECOND, Channel, Sequence, history_pass
 from ecdctr.etl.scene import Scene
-from ecdctr.etl.tokens import encoded, token
+from ecdctr.features.columns import ClickLists, TokenSource
 from ecdctr.features.encoding import FIRST_BUCKET
 from ecdctr.features.feature_set import token_sources
 from ecdctr.lake.schema import DOMAINS
 
 
 def clicks(scene: Scene) -> DataFrame:
-    """Every click before the scene's end that some sequence remembers.
+    """Every click before the scene's end that some feature lists.
 
     Returns:
         event_id, user, _micros, _domain, and two columns per channel: its id, and the day number from which it has that
         id; before, it is its bucket's.
     """
-    specs = sequence_features(scene.config)
+    asked = click_lists(scene.config)
     frames = []
     for domain in DOMAINS:
-        if not any(domain in spec.domains for spec in specs):
+        if not any(domain in lists.domains for lists in asked):
             continue
+        there = replace(scene, domain=domain)
         frame = scene.past([domain], None, scene.until).where("label = 1")
         made: dict[str, Any] = {}
         for field, source in _channels(scene.config).items():
-            rules = scene.config.vocabulary(source.vocabulary)
-            text, prefix = token(source.columns, None if rules.share_domains else domain), f"_{field}_"
-            frame = scene.vocabularies.join(frame, source.vocabulary, text, prefix)
-            own = encoded(F.col(f"{prefix}token"), F.col(f"{prefix}id"), rules.oov_buckets)
+            prefix = f"_{field}_"
+            frame = there.look_up(frame, source.vocabulary, there.token(source), prefix)
+            own = there.id_of(source.vocabulary, F.col(f"{prefix}token"), F.col(f"{prefix}id"))
             known = F.coalesce(F.unix_date(f"{prefix}admitted"), F.lit(0))
             made |= {f"_value_{field}": own, f"_known_{field}": known}
         frames.append(
@@ -58,15 +58,15 @@ def clicks(scene: Scene) -> DataFrame:
 
 
 def _channels(config: Config) -> dict[str, TokenSource]:
-    """What is listed of clicks: the item, and the attributes that some sequence names."""
-    fields = [ITEM, *(name for spec in sequence_features(config) for name in spec.attributes)]
-    sources = token_sources(config.dataset)
-    return {field: sources[field] for field in fields}
+    """What is listed of clicks."""
+    sources = token_sources(config.dataset.features)
+    return {field: sources[field] for lists in click_lists(config) for field in lists.fields}
 
 
-def sequence_features(config: Config) -> list[SequenceFeature]:
-    """The sequences of the samples."""
-    return [spec for spec in config.dataset.features if isinstance(spec, SequenceFeature)]
+def click_lists(config: Config) -> list[ClickLists]:
+    """What features list of clicks."""
+    found = (spec.clicks() for spec in config.dataset.features)
+    return [lists for lists in found if lists is not None]
 
 
 def with_sequences(samples: DataFrame, clicked: DataFrame, config: Config) -> DataFrame:
@@ -81,7 +81,7 @@ def with_sequences(samples: DataFrame, clicked: DataFrame, config: Config) -> Da
         The samples, less `event_time`, with one `array<bigint>` of exactly its length per sequence, most recent
         first, 0 at the end.
     """
-    specs = sequence_features(config)
+    specs = [spec for spec in config.dataset.features if spec.clicks() is not None]
     rows = samples.withColumns({"_micros": F.unix_micros("event_time"), "_domain": F.lit(SAMPLE)}).drop("event_time")
     merged = rows.unionByName(clicked, allowMissingColumns=True)
     ordered = merged.repartition("user").sortWithinPartitions("user", "_micros", "event_id")
@@ -91,10 +91,10 @@ def with_sequences(samples: DataFrame, clicked: DataFrame, config: Config) -> Da
             *(T.StructField(column.name, T.ArrayType(T.LongType())) for spec in specs for column in spec.columns()),
         ]
     )
-    return ordered.mapInArrow(history_pass([_sequence(spec, config) for spec in specs], out.names), out)
+    return ordered.mapInArrow(history_pass([_sequence(lists, config) for lists in click_lists(config)], out.names), out)
 
 
-def _sequence(spec: SequenceFeature, config: Config) -> Sequence:
+def _sequence(lists: ClickLists, config: Config) -> Sequence:
     sources = _channels(config)
     channels = tuple(
         Channel(
@@ -102,7 +102,7 @@ def _sequence(spec: SequenceFeature, config: Config) -> Sequence:
             f"_known_{field}",
             (FIRST_BUCKET, config.vocabulary(sources[field].vocabulary).oov_buckets),
         )
-        for field in (ITEM, *spec.attributes)
+        for field in lists.fields
     )
-    domains = tuple(DOMAINS.index(domain) for domain in spec.domains)
-    return Sequence(spec.length, domains, spec.delay_seconds * SECOND, channels, spec.times)
+    domains = tuple(DOMAINS.index(domain) for domain in lists.domains)
+    return Sequence(lists.length, domains, lists.delay_seconds * SECOND, channels, lists.times)

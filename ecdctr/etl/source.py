@@ -148,7 +148,7 @@ def columns_read(dataset: DatasetConfig, source: Source) -> list[str]:
     columns = dataset.columns_of(source)
     wanted = {columns.user, columns.item, columns.time.column, *columns.identity()}
     wanted |= set() if columns.label is None else {columns.label}
-    return [*sorted(wanted), *log_columns(dataset)]
+    return [*sorted(wanted), *log_columns(dataset.features)]
 
 
 def _stamps(log: DataFrame, source: Source, where: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ def typed_rows(log: DataFrame, dataset: DatasetConfig, columns: Columns, domain:
     if columns.label is not None:
         checks.append((f"label ({columns.label}) is outside {{0, 1}}", F.col("label").isNull()))
     unread = []
-    for name, kind in log_columns(dataset).items():
+    for name, kind in log_columns(dataset.features).items():
         if name in FIXED:
             _refuse_fixed_name(name, columns, where)
             continue

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window, WindowSpec
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, Row, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.config.features import TokenSource, VocabularyConfig
+from ecdctr.config.vocabularies import VocabularyConfig
+from ecdctr.etl.shuffles import merged_if_many, shuffles_of
 from ecdctr.etl.tokens import bucket, token, tokens
+from ecdctr.features.columns import TokenSource
 from ecdctr.features.encoding import first_token_id, rows_after_blocks
 from ecdctr.features.feature_set import FeatureSet, token_sources
 from ecdctr.lake.frames import local_frame
@@ -84,7 +87,7 @@ class _Open:
 def open_vocabularies(config: Config) -> list[_Open]:
     """The vocabularies that grow, in order of first use."""
     sources: dict[str, list[TokenSource]] = {}
-    for source in token_sources(config.dataset).values():
+    for source in token_sources(config.dataset.features).values():
         sources.setdefault(source.vocabulary, []).append(source)
     return [_Open(name, found, config.vocabulary(name)) for name, found in sources.items()]
 
@@ -116,20 +119,19 @@ def grow(
     if since >= until:
         return 0
     vocabularies = open_vocabularies(config)
-    counts = _counts(lake, vocabularies, since, until)
-    admitted = _admitted(counts, vocabularies, since, config.dataset.late_window)
-    admitted = admitted.join(_known(lake, vocabularies), ["v", "token"], "left_anti")
-    many = _many(lake, since, until)
-    with _placed(admitted, vocabularies, many) as placed:
-        blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
-        if not blocks:
-            return 0
-        starts = _starts(
-            high_water_marks(lake, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
-        )
-        rows = _with_ids(lake.spark, placed, starts, vocabularies)
-        lake.append(TABLE, _written(rows, many), txn, note)
-        return sum(row["n"] for row in blocks)
+    first = _first_counted(vocabularies, since)
+    with shuffles_of(lake.spark, _rows(lake, first, until) + _rows_known(lake)):
+        counts = _counts(lake, vocabularies, first, since, until)
+        admitted = _admitted(counts, vocabularies, since, config.dataset.late_window)
+        with _placed(admitted, vocabularies, _rows(lake, since, until) > ROWS_PER_SORT) as placed:
+            blocks = _blocks(placed)
+            if not blocks:
+                return 0
+            starts = _starts(high_water_marks(lake, features), vocabularies, blocks)
+            rows = _with_ids(lake.spark, placed, starts, vocabularies)
+            tokens = sum(int(row["n"]) for row in blocks)
+            lake.append(TABLE, _written(rows, tokens), txn, note)
+            return tokens
 
 
 def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn: Txn, note: str) -> int:
@@ -149,15 +151,17 @@ def renew(lake: Lake, config: Config, features: FeatureSet, until: dt.date, txn:
     vocabularies = open_vocabularies(config)
     kept = _with_expiry(lake, vocabularies, lake.read(TABLE), until).where(~F.col("expired"))
     kept = kept.withColumn("last_seen", F.greatest("last_seen", "seen")).drop("seen", "expired")
-    before = lake.snapshot(TABLE).rows
-    with _placed(kept.drop("field", "id"), vocabularies, before > ROWS_PER_SORT) as placed:
-        blocks = placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
-        starts = _starts(
-            HighWaterMarks({}, features), vocabularies, [(r["v"], r["admitted"], r["blocks"]) for r in blocks]
-        )
+    before = _rows_known(lake)
+    with (
+        shuffles_of(lake.spark, before),
+        _placed(kept.drop("field", "id"), vocabularies, before > ROWS_PER_SORT) as placed,
+    ):
+        blocks = _blocks(placed)
+        starts = _starts(HighWaterMarks({}, features), vocabularies, blocks)
         rows = _with_ids(lake.spark, placed, starts, vocabularies)
-        lake.replace_all(TABLE, _written(rows, before > ROWS_PER_SORT), txn, note)
-        return before - sum(int(row["n"]) for row in blocks)
+        tokens = sum(int(row["n"]) for row in blocks)
+        lake.replace_all(TABLE, _written(rows, tokens), txn, note)
+        return before - tokens
 
 
 def expired_ids(lake: Lake, config: Config, date: dt.date) -> DataFrame:
@@ -210,17 +214,22 @@ def _pair(place: int, text: Any) -> Any:
     return F.struct(F.lit(place).alias("v"), text.alias("token"))
 
 
-def _counts(lake: Lake, vocabularies: list[_Open], since: dt.date, until: dt.date) -> DataFrame:
-    """Impressions by token and day, as far back as they count, for tokens of the new days that are not yet admitted."""
+def _first_counted(vocabularies: list[_Open], since: dt.date) -> dt.date | None:
+    """The first day whose impressions count towards an admission from `since` on; None: the first of all."""
     windows = [vocabulary.rules.window for vocabulary in vocabularies]
-    longest = None if None in windows else max(window for window in windows if window is not None)
-    start = None if longest is None else since - dt.timedelta(days=longest - 1)
-    tokens = _tokens(lake, vocabularies, start, until)
-    if lake.snapshot(TABLE).files:
+    if None in windows:
+        return None
+    return since - dt.timedelta(days=max(window for window in windows if window is not None) - 1)
+
+
+def _counts(lake: Lake, vocabularies: list[_Open], first: dt.date | None, since: dt.date, until: dt.date) -> DataFrame:
+    """Impressions by token and day, from the first day that counts on, for tokens of the new days not yet admitted."""
+    tokens = _tokens(lake, vocabularies, first, until)
+    known = _rows_known(lake)
+    if known:
         new = _tokens(lake, vocabularies, since, until).select("v", "token").distinct()
-        tokens = tokens.join(
-            new.join(_known(lake, vocabularies), ["v", "token"], "left_anti"), ["v", "token"], "left_semi"
-        )
+        unknown = new.join(merged_if_many(_known(lake, vocabularies), known), ["v", "token"], "left_anti")
+        tokens = tokens.join(merged_if_many(unknown, _rows(lake, since, until)), ["v", "token"], "left_semi")
     return tokens.groupBy("v", "token", "event_date").count()
 
 
@@ -281,13 +290,17 @@ def _placed(admitted: DataFrame, vocabularies: list[_Open], many: bool) -> Itera
     buckets = F.element_at(F.array(*(F.lit(v.rules.oov_buckets) for v in vocabularies)), F.col("v") + 1)
     rows = admitted.withColumn("bucket", bucket(F.col("token"), buckets))
     group = ["v", "admitted", "bucket"]
-    order = Window.partitionBy(*group).orderBy("token")
-    kept = [rows.withColumn("place", F.row_number().over(order)) if not many else _numbered(rows, group)]
-    kept[0].persist()
     if many:
-        kept.append(_from_ranges(kept[0], group).persist())
+        # What is read once from its start to its end is not worth the memory that sorting needs.
+        numbered = _numbered(rows, group).persist(StorageLevel.DISK_ONLY)
+        begun = _begun(numbered, group).persist()
+        kept, placed = [numbered, begun], _from_ranges(numbered, begun, group)
+    else:
+        order = Window.partitionBy(*group).orderBy("token")
+        placed = rows.withColumn("place", F.row_number().over(order)).persist()
+        kept = [placed]
     try:
-        yield kept[-1]
+        yield placed
     finally:
         for frame in kept:
             frame.unpersist()
@@ -302,36 +315,47 @@ def _numbered(rows: DataFrame, group: list[str]) -> DataFrame:
     return ranged.withColumns({"_range": F.spark_partition_id(), "_number": F.monotonically_increasing_id()})
 
 
-def _from_ranges(numbered: DataFrame, group: list[str]) -> DataFrame:
-    """The places of all rows: those of a range begin where the ranges before it end."""
+def _begun(numbered: DataFrame, group: list[str]) -> DataFrame:
+    """For each range and group the number of its first row, and how many rows of the group the ranges before it have."""
     ranges = numbered.groupBy("_range", *group).agg(F.min("_number").alias("_first"), F.count("*").alias("_rows"))
     before = Window.partitionBy(*group).orderBy("_range").rowsBetween(Window.unboundedPreceding, -1)
-    begun = ranges.withColumn("_before", F.coalesce(F.sum("_rows").over(before), F.lit(0))).drop("_rows")
+    return ranges.withColumn("_before", F.coalesce(F.sum("_rows").over(before), F.lit(0))).drop("_rows")
+
+
+def _from_ranges(numbered: DataFrame, begun: DataFrame, group: list[str]) -> DataFrame:
+    """The places of all rows: those of a range begin where the ranges before it end."""
     place = F.col("_number") - F.col("_first") + F.col("_before") + 1
     joined = numbered.join(F.broadcast(begun), ["_range", *group])
     return joined.withColumn("place", place).drop("_range", "_number", "_first", "_before")
 
 
-def _many(lake: Lake, since: dt.date, until: dt.date) -> bool:
-    """Whether the days `[since, until)` have so many impressions that one task should not order all their tokens."""
+def _blocks(placed: DataFrame) -> list[Row]:
+    """Of each vocabulary and day of admission: v, admitted, the blocks that its tokens fill, and how many tokens `n`."""
+    return placed.groupBy("v", "admitted").agg(F.max("place").alias("blocks"), F.count("*").alias("n")).collect()
+
+
+def _rows(lake: Lake, since: dt.date | None, until: dt.date) -> int:
+    """Impressions of the days `[since, until)`, by the tables' logs."""
     tables = [lake.snapshot(f"{domain}_impressions").files for domain in DOMAINS]
-    rows = sum(file.rows for files in tables for file in files if file.event_date and since <= file.event_date < until)
-    return rows > ROWS_PER_SORT
+    days = [(file.event_date, file.rows) for files in tables for file in files if file.event_date]
+    return sum(rows for day, rows in days if (since is None or day >= since) and day < until)
 
 
-def _written(rows: DataFrame, many: bool) -> DataFrame:
-    """One file per vocabulary, or several where there are many rows; by id."""
-    dealt = rows.repartitionByRange("field", "id") if many else rows.repartition("field")
+def _rows_known(lake: Lake) -> int:
+    return sum(file.rows for file in lake.snapshot(TABLE).files)
+
+
+def _written(rows: DataFrame, tokens: int) -> DataFrame:
+    """One file per vocabulary, or several where there are many tokens; by id."""
+    dealt = rows.repartitionByRange("field", "id") if tokens > ROWS_PER_SORT else rows.repartition("field")
     return dealt.sortWithinPartitions("field", "id")
 
 
-def _starts(
-    marks: HighWaterMarks, vocabularies: list[_Open], blocks: list[tuple[int, dt.date, int]]
-) -> list[tuple[int, dt.date, int]]:
-    """First block of each vocabulary and day."""
+def _starts(marks: HighWaterMarks, vocabularies: list[_Open], blocks: list[Row]) -> list[tuple[int, dt.date, int]]:
+    """First block of each vocabulary and day of `_blocks`."""
     starts = []
     following: dict[int, int] = {}
-    for v, day, count in sorted(blocks):
+    for v, day, count in sorted((row["v"], row["admitted"], row["blocks"]) for row in blocks):
         name, buckets = vocabularies[v].name, vocabularies[v].rules.oov_buckets
         if v not in following:
             rows = marks.marks.get(name, ([], [first_token_id(buckets)]))[1][-1]

@@ -1,8 +1,7 @@
 """The two domains, by name in configurations and by number in batches."""
 
-from typing import get_args
+from typing import Literal, get_args
 
-from ecdctr.config.features import Domain
-
+Domain = Literal["natural", "ad"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
 NATURAL, AD = range(2)

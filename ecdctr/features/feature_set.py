@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from ecdctr.config.dataset import DatasetConfig
-from ecdctr.config.features import ITEM, USER, SampleColumn, TokenSource
 from ecdctr.exceptions import ConfigError
+from ecdctr.features.columns import ITEM, USER, SampleColumn, TokenSource
 from ecdctr.features.encoding import FIRST_BUCKET
+from ecdctr.features.feature import Feature
 
 SOURCE = "source."
 """Before the vocabularies of a frozen source network, which knows other rows than the model beside it."""
@@ -105,17 +105,17 @@ class FeatureSet:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def feature_set(dataset: DatasetConfig, oov_buckets: dict[str, int]) -> FeatureSet:
+def feature_set(features: Sequence[Feature], oov_buckets: dict[str, int]) -> FeatureSet:
     """Derive the sample's contract from the features of a data set.
 
     Args:
-        dataset: The data set's configuration.
+        features: Those of the configuration, in order.
         oov_buckets: Buckets by vocabulary name; vocabularies that are not named have one.
 
     Raises:
         ConfigError: A vocabulary shared by a field with a fixed and one with an open set of values.
     """
-    given = [column for spec in dataset.features for column in spec.columns()]
+    given = [column for spec in features for column in spec.columns()]
     columns = [SampleColumn(name, "id", vocabulary=name) for name in (USER, ITEM)] + given
     own = {column.name: column.vocabulary for column in columns}
     vocabulary_of = {
@@ -141,19 +141,34 @@ def feature_set(dataset: DatasetConfig, oov_buckets: dict[str, int]) -> FeatureS
     )
 
 
-def token_sources(dataset: DatasetConfig) -> dict[str, TokenSource]:
+def token_sources(features: Sequence[Feature]) -> dict[str, TokenSource]:
     """For each field with an open vocabulary, where in the clean impressions its tokens come from."""
     sources = {name: TokenSource(name, (name,)) for name in (USER, ITEM)}
-    for spec in dataset.features:
+    for spec in features:
         sources |= spec.tokens()
     return sources
 
 
-def log_columns(dataset: DatasetConfig) -> dict[str, str]:
+def log_columns(features: Sequence[Feature]) -> dict[str, str]:
     """Columns of the log that features need, with the Spark type each is kept in."""
     columns: dict[str, str] = {}
-    for spec in dataset.features:
+    for spec in features:
         for name, kind in spec.log_columns().items():
             # A number is a number wherever any feature reads it as one.
             columns[name] = "double" if "double" in (kind, columns.get(name)) else kind
     return columns
+
+
+def check_features(features: Sequence[Feature]) -> None:
+    """Refuse features that cannot stand beside one another.
+
+    Raises:
+        ValueError: A column given twice, or a feature that refers to one that does not suit it.
+    """
+    names = [column.name for spec in features for column in spec.columns()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"feature names given twice: {', '.join(twice)}")
+    by_name = {spec.name: spec for spec in features}
+    for spec in features:
+        spec.check_beside(by_name)

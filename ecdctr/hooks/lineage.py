@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from ecdctr import __version__
-from ecdctr.config.settings import Settings
 from ecdctr.hooks.protocol import Event, FailureEvent, Hook, PublishEvent, TableEvent
+from ecdctr.settings import Settings
 
 PRODUCER = f"https://github.com/ecdctr/ecdctr/tree/{__version__}"
 SPEC = "https://openlineage.io/spec"

@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from ecdctr.config.settings import Settings
 from ecdctr.hooks.protocol import Hook, PublishEvent, TableEvent
+from ecdctr.settings import Settings
 
 
 class SuccessMarker(Settings, Hook):

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from ecdctr.config.settings import Settings
 from ecdctr.hooks.protocol import Hook, QualityEvent
+from ecdctr.settings import Settings
 
 
 class QualityGate(Settings, Hook):

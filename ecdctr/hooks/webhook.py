@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from ecdctr.config.settings import Settings
 from ecdctr.hooks.protocol import Event, FailureEvent, Hook, PublishEvent, QuarantineEvent, TableEvent
+from ecdctr.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,13 @@
 """The Spark session: one per process, with Delta, quick to start."""
 
+import atexit
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ LOCAL_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=
 """For minutes on few cores: the optimising compiler takes more time from the work than it gives back (a third, measured).
 With one compiler the JVM keeps 48 MB for compiled code, which Spark and Delta fill; after that it only interprets.
 Hours of work want `spark.options: {spark.driver.extraJavaOptions: -XX:+UseParallelGC}`."""
+COMPACTED_BYTES = 128 * 2**20
 QUIET_LOG = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -44,6 +49,8 @@ logger.writer.name = org.apache.spark.sql.delta.files.DeltaFileFormatWriter
 logger.writer.level = off
 logger.util.name = org.apache.spark.util.Utils
 logger.util.level = off
+logger.context.name = org.apache.spark.TaskContextImpl
+logger.context.level = off
 """
 """A failed task's error reaches the caller as an exception; its stack traces on stderr would only bury the message."""
 
@@ -75,9 +82,36 @@ def spark_session(settings: SparkConfig, app_name: str) -> SparkSession:
     if not submitted:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    handler = signal.getsignal(signal.SIGINT)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    _go_quietly(session, handler)
     return _with_delta(session)
+
+
+def _go_quietly(session: SparkSession, handler: Any) -> None:
+    """Leave Ctrl-C to the handler that the command line has set, and say nothing of a JVM that ends before this process does."""
+    # PySpark's own asks the JVM to cancel its jobs: another error than KeyboardInterrupt where the JVM is gone.
+    if handler is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
+    # A JVM that ends amid its tasks tells of each: nothing that could still be acted on.
+    atexit.register(_hush, session)
+    server: Any = getattr(session.sparkContext, "_accumulatorServer", None)
+    if server is None:
+        return
+    tell = server.handle_error
+
+    def handle_error(request: Any, address: Any) -> None:
+        if not isinstance(sys.exception(), EOFError | ConnectionError):
+            tell(request, address)
+
+    server.handle_error = handle_error
+
+
+def _hush(session: SparkSession) -> None:
+    """Let the JVM log nothing more; it may be gone."""
+    with suppress(Exception):
+        session.sparkContext.setLogLevel("OFF")
 
 
 def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
@@ -99,6 +133,9 @@ def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
         # Logs of these tables are small; Delta's default of 50 tasks to read one costs more than the reading.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.databricks.delta.stalenessLimit": "0",
+        # A task of a compaction keeps one file's row group in memory: Delta's default of 1 GB would be more than a small heap.
+        "spark.databricks.delta.optimize.maxFileSize": str(COMPACTED_BYTES),
+        "spark.databricks.delta.optimize.minFileSize": str(COMPACTED_BYTES // 2),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": str(settings.shuffle_partitions),
     }
     if submitted:

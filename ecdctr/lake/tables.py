@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
 from ecdctr.lake.schema import TABLES, Column, TableSpec
 
 logger = logging.getLogger(__name__)
+
+NO_SPACE = "No space left on device"
+"""What the system says of a full disk, within whatever Spark and Delta say."""
 
 Txn = tuple[str, int]
 """Application and its ever-growing transaction version; a version that was committed is not written again."""
@@ -205,6 +210,7 @@ class Lake:
     def _write(
         self, name: str, frame: DataFrame, mode: str, txn: Txn | None, note: str | None, options: dict[str, str]
     ) -> int:
+        """Write in one commit; raises TemporaryError where the disk is full."""
         self.create(name)
         if note is not None:
             options = options | {"userMetadata": note}
@@ -214,7 +220,16 @@ class Lake:
                 logger.info("%s: transaction %s of %s is committed already", name, txn[1], txn[0])
                 return self.snapshot(name).version
             options = options | {"txnAppId": txn[0], "txnVersion": str(txn[1])}
-        frame.write.format("delta").mode(mode).options(**options).save(str(self.path(name)))
+        try:
+            frame.write.format("delta").mode(mode).options(**options).save(str(self.path(name)))
+        except (PySparkException, Py4JError) as error:
+            if NO_SPACE not in str(error):
+                raise
+            raise TemporaryError(
+                f"{self.path(name)}: there is no space left for what was to be written; the table is as it was",
+                hint="make room there and in spark.local.dir, and run the command again; "
+                "files that were begun are in no version, and ecdctr tables vacuum removes them",
+            ) from error
         version = self.version(name)
         assert version is not None
         return version

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ecdctr.exceptions import InputError
-from ecdctr.metrics.auc import auc
+from ecdctr.metrics.auc import auc, binned_auc
+from ecdctr.metrics.calibration import expected_calibration_error
 from ecdctr.metrics.columns import codes
-from ecdctr.metrics.gauc import gauc
+from ecdctr.metrics.gauc import GAUC
 from ecdctr.metrics.likelihood import LikelihoodSums
 
 Summary = dict[str, Any]
@@ -22,7 +23,7 @@ def summary(
     users: npt.ArrayLike,
     weights: npt.ArrayLike | None = None,
 ) -> Summary:
-    """The keys of contract §6: rows, clicks, auc, gauc, log_loss, normalized_entropy, pcoc.
+    """The metrics of contract §6 and, beside them, the binned AUC, both other GAUCs and the calibration error.
 
     Args:
         labels: (N,) of 0 and 1.
@@ -31,18 +32,24 @@ def summary(
         weights: (N,) row weights; rows and clicks are counted without them.
 
     Returns:
-        Plain integers and floats; None for what cannot be computed, never an invented 0.5.
+        rows, clicks, auc, gauc, log_loss, normalized_entropy, pcoc, binned_auc, gauc_clicks, gauc_mean and
+        expected_calibration_error as plain integers and floats; None for what cannot be computed, never an invented 0.5.
 
     Raises:
         InputError: Columns that are not as said.
     """
     sums = LikelihoodSums().update(labels, probabilities, weights)
+    within_users = GAUC().update(labels, probabilities, users, weights)
     return {
         "rows": sums.rows,
         "clicks": int(np.asarray(labels, np.float64).sum()),
         "auc": auc(labels, probabilities, weights),
-        "gauc": gauc(labels, probabilities, users, weights),
+        "gauc": within_users.compute(),
         **sums.compute(),
+        "binned_auc": binned_auc(labels, probabilities, weights),
+        "gauc_clicks": within_users.compute_clicks(),
+        "gauc_mean": within_users.compute_mean(),
+        "expected_calibration_error": expected_calibration_error(labels, probabilities, weights),
     }
 
 

@@ -183,7 +183,8 @@ def _clicks_by_domain(config: Config) -> dict[str, str]:
     """
     found = {}
     for domain in ("natural", "ad"):
-        names = [f.name for f in config.dataset.features if f.kind == "sequence" and f.domains == [domain]]
+        lists = {spec.name: spec.clicks() for spec in config.dataset.features}
+        names = [name for name, clicks in lists.items() if clicks is not None and clicks.domains == (domain,)]
         if not names:
             raise ConfigError(
                 f"arm minet reads the clicks of both domains, but no sequence of dataset.features has domains: [{domain}]",

@@ -17,11 +17,15 @@ from ecdctr.pipelines.clock import DAY
 from ecdctr.pipelines.evaluate import load_predictions
 from ecdctr.pipelines.walks import Outing, run_walks
 from ecdctr.pipelines.workspace import Workspace
+from ecdctr.report.comparison_words import settings_text
+from ecdctr.report.wording import NAMES, number
 
 logger = logging.getLogger(__name__)
 
 METRIC = "auc"
 """Of all tuning days together; GAUC rests on too few users where days are few."""
+SEED_OFFSET = 1_000_000
+"""Of the tried models' seed: beyond those that are compared, whose clocks so begin with the walk, as without a search."""
 OCTAVES = 2.0
 WEIGHT_DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
 BATCH_FACTORS = (0.5, 1.0, 2.0)
@@ -101,7 +105,7 @@ def tuning_window(since: dt.date, days: int, first_day: dt.date) -> tuple[dt.dat
 def tune(
     opened: Workspace, config: Config, since: dt.date, trials: int, days: int, lanes: int = 1
 ) -> dict[str, dict[str, Any]]:
-    """Walk every arm with every trial's settings over the tuning days, with the configuration's own seed.
+    """Walk every arm with every trial's settings over the tuning days, with a seed that no compared model has.
 
     Trials change A-CTR's training alone, so that all of an arm share its TPM and CPM versions. Versions are found by what
     decides them: an interrupted search goes on where it stopped.
@@ -119,10 +123,11 @@ def tune(
     """
     window = tuning_window(since, days, opened.first_day("ad_samples"))
     tried = draws(trials, config.seed)
+    config = config.model_copy(update={"seed": config.seed + SEED_OFFSET, "holdout": None})
     plan = [(arm, draw.settings(training_of(config, arm))) for arm in config.arms for draw in tried]
     outings = [
         Outing(
-            with_training(config, arm, settings).model_copy(update={"arms": [arm], "holdout": None}),
+            with_training(config, arm, settings).model_copy(update={"arms": [arm]}),
             f"{arm}, trial {place % trials + 1} of {trials}",
         )
         for place, (arm, settings) in enumerate(plan)
@@ -134,10 +139,13 @@ def tune(
             rows = load_predictions(opened, [arm], *window)
         metrics = summary(rows["label"].to_numpy(), rows["probability"].to_numpy(), rows["user_id"].to_numpy())
         told[arm].append({"settings": settings, "metrics": metrics})
-        logger.info("%s: AUC %s with %s", outing.label, metrics["auc"], settings or "the configuration")
+        logger.info("%s: %s %s, %s", outing.label, NAMES[METRIC], number(metrics[METRIC]), settings_text(settings))
+    chosen = {name: best(found) for name, found in told.items()}
+    for name, place in chosen.items():
+        logger.info("%s: trial %d is walked, %s", name, place + 1, settings_text(told[name][place]["settings"]))
     return {
-        arm: {"metric": METRIC, "window": window, "seed": config.seed, "trials": found, "chosen": best(found)}
-        for arm, found in told.items()
+        name: {"metric": METRIC, "window": window, "seed": config.seed, "trials": found, "chosen": chosen[name]}
+        for name, found in told.items()
     }
 
 

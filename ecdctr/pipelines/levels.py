@@ -5,9 +5,9 @@ import json
 import logging
 from typing import Any, Literal
 
-from ecdctr.config.features import Domain
 from ecdctr.config.training import TrainingConfig
 from ecdctr.exceptions import NotReadyError
+from ecdctr.features.domains import Domain
 from ecdctr.features.feature_set import SOURCE, FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import Arm, Reading, Twin

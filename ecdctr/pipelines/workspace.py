@@ -106,7 +106,7 @@ class Workspace:
         """The sample contract."""
         dataset = self.config.dataset
         buckets = {name: rules.oov_buckets for name, rules in self.config.vocabularies.items()}
-        return feature_set(dataset, buckets)
+        return feature_set(dataset.features, buckets)
 
     @cached_property
     def features(self) -> FeatureSet:

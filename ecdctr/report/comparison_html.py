@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ecdctr.report import comparison_words as words
 from ecdctr.report import plots
+from ecdctr.report.answers import aim_rows, answer, answered, chance_sentence, users_sentence
 from ecdctr.report.canvas import ARMS
 from ecdctr.report.comparison import ComparedArm, Comparison
 from ecdctr.report.html import LEVEL_TITLES, environment
@@ -51,9 +52,23 @@ def _view(comparison: Comparison) -> dict[str, Any]:
         ],
         "calibration_plot": plots.calibration_of_arms({name: arm.calibration for name, arm in arms.items()}),
         "forgetting_plot": _forgetting(arms),
+        "aim": [[_code(cell) for cell in row] for row in aim_rows(comparison)],
+        "answers": [
+            (title, [(question, answer([comparison], question)) for question in asked])
+            for title, asked in answered(comparison)
+        ],
+        "chance": " ".join(filter(None, (users_sentence(comparison), chance_sentence(comparison)))),
         "questions": words.questions(comparison),
         "tuning": words.tuned_arms(comparison),
     }
+
+
+def _code(text: str) -> Markup:
+    """Names in backquotes as code."""
+    parts = text.split("`")
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
 
 
 def drawn_arms(comparison: Comparison) -> list[str]:

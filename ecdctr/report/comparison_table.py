@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from ecdctr.report.answers import answered
 from ecdctr.report.comparison import Comparison
-from ecdctr.report.comparison_words import baselines, between, cell, headline, questions, sentence
+from ecdctr.report.comparison_words import baselines, between, cell, headline, sentence
 from ecdctr.report.table import aligned
-from ecdctr.report.wording import NAMES, count, duration, number, printable, verdict_of
+from ecdctr.report.wording import DECIDING, NAMES, count, duration, number, printable, verdict_of
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 
@@ -31,9 +32,19 @@ def render_comparison_table(comparison: Comparison, path: Path | None = None) ->
         told = [cell(between(comparison, name, baseline, metric)) for baseline, metric in against]
         rows.append([printable(name), *figures, *told, duration(arm.train_seconds)])
     first = next(iter(comparison.arms.values())).mean
-    asked = questions(comparison)
+    asked = [
+        difference
+        for _, told in answered(comparison)
+        for question in told
+        for metric in DECIDING
+        if (difference := between(comparison, question.arm, question.baseline, metric)) is not None
+    ]
     decided = [difference for difference in asked if verdict_of(difference) != "open"]
-    rest = [f"  further differences that could not be told: {len(asked) - len(decided)}"] if asked != decided else []
+    rest = (
+        [f"  of {len(asked)} further answers, {len(asked) - len(decided)} could not be told"]
+        if asked != decided
+        else []
+    )
     lines = [
         *aligned(rows),
         "",

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from ecdctr.metrics import smallest_visible_difference
 from ecdctr.report.comparison import BASELINES, Comparison, SeededDifference, Tuning
-from ecdctr.report.wording import DECIDING, NAMES, finding, printable, signed, span, verdict_of
+from ecdctr.report.wording import DECIDING, NAMES, count, finding, printable, scaled, signed, span, verdict_of
 
-COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
+COLUMNS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc", "expected_calibration_error")
 
 
 def baselines(comparison: Comparison) -> list[str]:
@@ -20,11 +21,24 @@ def title(comparison: Comparison, arm: str) -> str:
 
 
 def between(comparison: Comparison, arm: str, baseline: str, metric: str) -> SeededDifference | None:
-    """The difference of two arms in a metric."""
+    """The difference of two arms in a metric, also where the file tells it the other way round."""
     for difference in comparison.differences:
-        if (difference.arm, difference.baseline, difference.metric) == (arm, baseline, metric):
-            return difference
+        if difference.metric == metric:
+            if (difference.arm, difference.baseline) == (arm, baseline):
+                return difference
+            if (difference.arm, difference.baseline) == (baseline, arm):
+                return _turned(difference)
     return None
+
+
+def _turned(difference: SeededDifference) -> SeededDifference:
+    """metric(baseline) - metric(arm)."""
+    changes = {
+        "arm": difference.baseline, "baseline": difference.arm, "difference": -difference.difference,
+        "low": -difference.high, "high": -difference.low,
+        "by_seed": [None if value is None else -value for value in difference.by_seed],
+    }  # fmt: skip
+    return difference.model_copy(update=changes)
 
 
 def seeds_disagree(difference: SeededDifference) -> bool:
@@ -54,9 +68,21 @@ def headline(comparison: Comparison) -> str:
         return "These days cannot tell the arms apart: too few users who both clicked and did not."
     name = title(comparison, baseline)
     if not better and not worse:
-        return f"No arm could be told from “{name}”: the days hold too few clicks for the differences there are."
+        return (
+            f"No arm could be told from “{name}”: the days hold too few clicks for the differences there are"
+            f"{_visible_in_any(comparison, others, baseline)}."
+        )
     lost = f", {len(worse)} fell behind in AUC or GAUC" if worse else ""
     return f"{len(better)} of {len(others)} arms beat “{name}” in AUC or GAUC beyond chance{lost}."
+
+
+def _visible_in_any(comparison: Comparison, arms: Sequence[str], baseline: str) -> str:
+    """From which AUC difference on any of the arms would have been told, as the end of a sentence; empty where none was compared."""
+    known = [d for arm in arms if (d := between(comparison, arm, baseline, DECIDING[0])) is not None]
+    if not known:
+        return ""
+    least = max(smallest_visible_difference(d.low, d.high, d.level) for d in known)
+    return f"; one of {scaled(DECIDING[0], least)} {NAMES[DECIDING[0]]} points would have been told in any of them, four times out of five"
 
 
 def verdicts(comparison: Comparison, arm: str, baseline: str) -> list[str]:
@@ -88,9 +114,11 @@ def tuning_sentence(comparison: Comparison) -> str:
     found = next(iter(tuned_arms(comparison).values()), None)
     if found is None:
         return ""
+    first = found.trials[0].metrics
     return (
-        f"Every arm was tuned with {len(found.trials)} trials on {span(*found.window)}, before the walked days, with seed "
-        f"{found.seed}; the settings with the best {NAMES[found.metric]} were walked."
+        f"Every arm was tuned with {len(found.trials)} trials on {span(*found.window)} ({count(first.rows)} impressions, "
+        f"{count(first.clicks)} clicks), before the walked days, with seed {found.seed}, which is not compared; of each arm the settings "
+        f"with the best {NAMES[found.metric]} were walked."
     )
 
 

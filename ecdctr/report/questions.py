@@ -7,8 +7,21 @@ from ecdctr.report.comparison import BASELINES
 AIM = ("ecdctr", "ecdctr_autoft")
 """The arms that the aim names."""
 
-RIVALS = (*BASELINES, "frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft")
+RIVALS = (
+    *BASELINES, "target_only_wide", "frozen_features", "frozen_tower", "mmoe", "ple", "star", "minet", "autoft",
+)  # fmt: skip
 """What the aim measures the method against."""
+
+MAIN = (
+    *AIM, *BASELINES[::-1], *RIVALS[len(BASELINES) :],
+    "ecdctr_no_tpm", "ecdctr_no_cpm", "ecdctr_bn_keep", "ecdctr_bn_statistics", "ecdctr_snapshots_1", "ecdctr_snapshots_2",
+    "ecdctr_pool_mean", "ecdctr_pool_concat", "ecdctr_latest_snapshot", "ecdctr_shuffled_embeddings",
+    "autoft_field", "autoft_layer", "autoft_random",
+)  # fmt: skip
+"""Rows of a data set's main table, in this order; further arms are on its own page."""
+
+CONTROLS = ("ecdctr_shuffled_embeddings", "autoft_random")
+"""Arms that must not win, and are never called the best."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +39,46 @@ class Question:
     baseline: str
 
 
-REASONS = (
-    Question("Does pre-training bring anything at all?", "finetune", "target_only"),
-    Question("And under the long-term level?", "ecdctr", "ecdctr_no_cpm"),
-    Question("Does the long-term level bring anything?", "ecdctr", "ecdctr_no_tpm"),
-    Question("Is it what the vectors know, or that they are there?", "ecdctr", "ecdctr_shuffled_embeddings"),
-    Question("Does the control gain anything?", "ecdctr_shuffled_embeddings", "ecdctr_no_tpm"),
-    Question("Does beginning normalisation anew bring anything?", "ecdctr_no_tpm", "finetune"),
-    Question("On top of all levels?", "ecdctr", "ecdctr_bn_keep"),
-    Question("Do its statistics need a warm-up?", "ecdctr_bn_cold", "ecdctr"),
-    Question("Are clocks of several days too slow?", "ecdctr_retrained", "ecdctr"),
-    Question("Does a labelled row leak through the newest snapshot?", "ecdctr_latest_snapshot", "ecdctr"),
-    Question("Do snapshots of users carry over, without those of items?", "ecdctr_history_user", "ecdctr"),
-    Question("Does AutoFT choose better than coins?", "autoft", "autoft_random"),
-    Question("Does AutoFT bring anything on top of all levels?", "ecdctr_autoft", "ecdctr"),
-)
-"""Why the method stands where it stands."""
+PARTS = {
+    "What each level is worth": (
+        Question("Does pre-training bring anything at all?", "finetune", "target_only"),
+        Question("And under the long-term level?", "ecdctr", "ecdctr_no_cpm"),
+        Question("Does the long-term level bring anything?", "ecdctr", "ecdctr_no_tpm"),
+        Question("Is it what the vectors know, or that they are there?", "ecdctr", "ecdctr_shuffled_embeddings"),
+        Question("Does the control gain anything?", "ecdctr_shuffled_embeddings", "ecdctr_no_tpm"),
+        Question("Do as many numbers per id, learned from ads alone, bring anything?", "target_only_wide", "target_only"),
+        Question("Do all levels bring more than those numbers?", "ecdctr", "target_only_wide"),
+    ),
+    "How much of the past, and how it is read": (
+        Question("Do all snapshots bring more than the newest alone?", "ecdctr", "ecdctr_snapshots_1"),
+        Question("More than the newest two?", "ecdctr", "ecdctr_snapshots_2"),
+        Question("Does attention over them bring more than their mean?", "ecdctr", "ecdctr_pool_mean"),
+        Question("More than all of them side by side?", "ecdctr", "ecdctr_pool_concat"),
+        Question("Must a row read what was known on its day, not the newest?", "ecdctr", "ecdctr_latest_snapshot"),
+        Question("Do snapshots of users carry over, without those of items?", "ecdctr_history_user", "ecdctr"),
+    ),
+    "How batch normalisation begins on ads": (
+        Question("Does beginning it anew bring anything, without history?", "ecdctr_no_tpm", "finetune"),
+        Question("On top of all levels?", "ecdctr", "ecdctr_bn_keep"),
+        Question("More than new statistics alone?", "ecdctr", "ecdctr_bn_statistics"),
+        Question("Do its statistics need a warm-up?", "ecdctr", "ecdctr_bn_cold"),
+    ),
+    "What AutoFT chooses": (
+        Question("Does AutoFT bring more than fine-tuning everything?", "autoft", "finetune"),
+        Question("By fields alone?", "autoft_field", "finetune"),
+        Question("By layers alone?", "autoft_layer", "finetune"),
+        Question("Does it choose better than coins?", "autoft", "autoft_random"),
+        Question("Are both better than fields alone?", "autoft", "autoft_field"),
+        Question("Are both better than layers alone?", "autoft", "autoft_layer"),
+        Question("Does it bring anything on top of all levels?", "ecdctr_autoft", "ecdctr"),
+    ),
+    "What clocks of several days lose": (
+        Question("Is everything trained anew each day better?", "ecdctr_retrained", "ecdctr"),
+    ),
+}  # fmt: skip
+"""Why the method stands where it stands, part by part."""
+
+REASONS = tuple(question for asked in PARTS.values() for question in asked)
 
 REMEDIES = (
     Question("Historical vectors of length one: they grow with the rows behind them", "ecdctr_history_unit", "ecdctr"),

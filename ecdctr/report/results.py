@@ -13,11 +13,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ecdctr.exceptions import InputError
+from ecdctr.report.answers import answer, best_arms
 from ecdctr.report.comparison import BASELINES, Comparison
 from ecdctr.report.comparison_words import between, cell, headline
-from ecdctr.report.questions import AIM, METHODS, REASONS, REMEDIES, RIVALS, Question
+from ecdctr.report.questions import AIM, METHODS, PARTS, REMEDIES, RIVALS, Question
+from ecdctr.report.results_cost import cost_section
+from ecdctr.report.results_log import log_section
 from ecdctr.report.results_page import facts, render_page, table
-from ecdctr.report.wording import DECIDING, NAMES, number, printable, verdict_of
+from ecdctr.report.wording import DECIDING, NAMES, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
 OTHERS = [rival for rival in RIVALS if rival != BASELINES[-1]]
@@ -28,7 +31,8 @@ Written by `make results` from the comparisons in `docs/results/`, each the summ
 `ecdctr compare` wrote. Figures are means over seeds on days that the models had not seen. Differences are in points
 (hundredths of AUC or GAUC) with 95 % intervals from resampling users, the same ones for all arms and seeds; * marks those
 whose whole interval lies on one side of zero, and nothing else is called a gain or a loss. They speak of other
-users, not of other seeds; where seeds disagree, the page of the data set says so. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
+users, not of other seeds; where seeds disagree, the page of the data set says so. Where nothing can be told, the smallest true
+difference stands that would have been, four times out of five. Controls (shuffled, random) are never called highest. How each number is made: [metrics.md](metrics.md); what each arm is: [compare.md](compare.md).
 """
 
 
@@ -55,7 +59,7 @@ def render_results(comparisons: Sequence[Comparison], earlier: Sequence[Comparis
     """
     lines = [HEAD]
     if comparisons:
-        for part in (_short, _datasets, _arms, _aim, _reasons, _remedies):
+        for part in (_short, _aim, _logs, _reasons, cost_section, _remedies):
             lines += part(comparisons)
         lines += _chosen(earlier)
     else:
@@ -68,61 +72,21 @@ def _short(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield "## In short"
     yield ""
     for comparison in comparisons:
-        best = []
-        for metric in DECIDING:
-            known = {
-                name: value
-                for name, arm in comparison.arms.items()
-                if (value := getattr(arm.mean, metric)) is not None and "shuffled" not in name and "random" not in name
-            }
-            if known:
-                highest = max(known, key=lambda name: known[name])
-                best.append(f"{NAMES[metric]} of `{highest}` ({number(known[highest])})")
-        yield f"- **{printable(comparison.dataset.name)}**: highest are {' and '.join(best)}. {headline(comparison)}"
+        best = [f"{NAMES[metric]} of `{printable(arm)}` ({value})" for metric, arm, value in best_arms(comparison)]
+        told = f"highest are {' and '.join(best)}. " if best else ""
+        yield f"- **{printable(comparison.dataset.name)}**: {told}{headline(comparison)}"
     reached = _reached(comparisons)
     yield f"- The aim is {'reached by ' + ', '.join(reached) if reached else 'reached by no arm'}; see below what it asks and where each arm falls short."
     for words, told in (("helped", "better"), ("hurt", "worse")):
-        found = [
-            f"`{remedy.arm}` ({_answer(comparisons, remedy)})"
-            for remedy in REMEDIES
-            if told in _answer(comparisons, remedy)
-        ]
+        found = [f"`{remedy.arm}` ({said})" for remedy in REMEDIES if told in (said := answer(comparisons, remedy))]
         if found:
             yield f"- Remedies that {words} beyond chance somewhere: {', '.join(found)}."
     yield ""
 
 
-def _datasets(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    yield "## Data sets"
-    yield ""
+def _logs(comparisons: Sequence[Comparison]) -> Iterator[str]:
     for comparison in comparisons:
-        name = printable(comparison.dataset.name)
-        yield f"- [{name}](results/{name}.md): {facts(comparison)}"
-    yield ""
-
-
-def _arms(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    for metric in DECIDING:
-        yield f"## {NAMES[metric]}"
-        yield ""
-        yield f"Of each arm, and in brackets how much above `{BASELINES[-1]}` it is, the strongest simple baseline."
-        yield ""
-        yield from table(
-            ["arm", *_names(comparisons)],
-            [
-                [f"`{arm}`", *(_value(comparison, arm, metric) for comparison in comparisons)]
-                for arm in _all_arms(comparisons)
-            ],
-        )
-
-
-def _value(comparison: Comparison, arm: str, metric: str) -> str:
-    found = comparison.arms.get(arm)
-    if found is None:
-        return ""
-    value = number(getattr(found.mean, metric))
-    difference = between(comparison, arm, BASELINES[-1], metric)
-    return value if difference is None else f"{value} ({cell(difference)})"
+        yield from log_section(comparison)
 
 
 def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -150,7 +114,8 @@ def _aim(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _methods(comparisons: Sequence[Comparison]) -> list[str]:
-    return [arm for arm in _all_arms(comparisons) if arm in METHODS]
+    arms = dict.fromkeys(arm for comparison in comparisons for arm in comparison.arms)
+    return [arm for arm in arms if arm in METHODS]
 
 
 def _reached(comparisons: Sequence[Comparison]) -> list[str]:
@@ -177,7 +142,8 @@ def _places(comparisons: Sequence[Comparison], arm: str, baselines: Sequence[str
 
 
 def _reasons(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    yield from _asked(comparisons, REASONS, "Why: what each part is worth", "question")
+    for title, asked in PARTS.items():
+        yield from _asked(comparisons, asked, title, "question")
 
 
 def _remedies(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -202,13 +168,14 @@ def _asked(comparisons: Sequence[Comparison], questions: Sequence[Question], tit
     ]
     if not known:
         return
+    names = [printable(comparison.dataset.name) for comparison in comparisons]
     yield f"## {title}"
     yield ""
     yield from table(
-        [kind, "answer", "difference", *(f"{name}, {NAMES[metric]}" for name in _names(comparisons) for metric in DECIDING)],
+        [kind, "answer", "difference", *(f"{name}, {NAMES[metric]}" for name in names for metric in DECIDING)],
         [
             [
-                question.asked, _answer(comparisons, question), f"`{question.arm}` − `{question.baseline}`",
+                question.asked, answer(comparisons, question), f"`{question.arm}` − `{question.baseline}`",
                 *(text for each in told for text in (each or [""] * len(DECIDING))),
             ]
             for question, told in known
@@ -220,33 +187,6 @@ def _told(comparison: Comparison, question: Question) -> list[str]:
     """The difference in each metric; nothing where the data set has not both arms."""
     found = [between(comparison, question.arm, question.baseline, metric) for metric in DECIDING]
     return [cell(difference) for difference in found] if any(found) else []
-
-
-def _answer(comparisons: Sequence[Comparison], question: Question) -> str:
-    """What all data sets say together, in a word or two."""
-    found = [
-        (metric, verdict_of(difference))
-        for comparison in comparisons
-        for metric in DECIDING
-        if (difference := between(comparison, question.arm, question.baseline, metric)) is not None
-    ]
-    counts = {
-        word: [NAMES[metric] for metric, verdict in found if verdict == word] for word in ("better", "worse")
-    }  # fmt: skip
-    parts = [
-        f"{word} in {' and '.join(f'{names.count(name)}× {name}' for name in dict.fromkeys(names))}"
-        for word, names in counts.items()
-        if names
-    ]
-    return "; ".join(parts) or "cannot be told"
-
-
-def _names(comparisons: Sequence[Comparison]) -> list[str]:
-    return [printable(comparison.dataset.name) for comparison in comparisons]
-
-
-def _all_arms(comparisons: Sequence[Comparison]) -> list[str]:
-    return list(dict.fromkeys(arm for comparison in comparisons for arm in comparison.arms))
 
 
 def load_comparison(path: Path) -> Comparison:

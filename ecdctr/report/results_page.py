@@ -16,7 +16,7 @@ from ecdctr.report.comparison_words import (
 )
 from ecdctr.report.wording import DASH, NAMES, count, duration, number, printable, signed, span
 
-METRICS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc")
+METRICS = ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc", "expected_calibration_error")
 PARTS = (("cold_users", "cold", "users new to ads"), ("cold_ads", "cold", "new ads"), ("returning_users", "returning", "returning users"))  # fmt: skip
 
 

@@ -69,7 +69,7 @@ class Part(BaseModel):
 
 
 class Metrics(Part):
-    """Metrics of some rows; see docs/metrics.md."""
+    """Metrics of some rows; see docs/metrics.md. Those with a default are missing from files of earlier releases."""
 
     rows: Count
     clicks: Count
@@ -78,6 +78,10 @@ class Metrics(Part):
     log_loss: Metric
     normalized_entropy: Metric
     pcoc: Metric
+    binned_auc: Share = None
+    gauc_clicks: Share = None
+    gauc_mean: Share = None
+    expected_calibration_error: Share = None
 
 
 class DailyMetrics(Metrics):

@@ -10,13 +10,17 @@ from ecdctr.report.schema import Difference, Report
 MINUS, DASH = "−", "–"
 
 # Metrics in which the smaller value is the better one.
-LOWER_IS_BETTER = frozenset({"log_loss", "normalized_entropy"})
+LOWER_IS_BETTER = frozenset({"log_loss", "normalized_entropy", "expected_calibration_error"})
 NAMES = {
     "auc": "AUC",
     "gauc": "GAUC",
     "log_loss": "Log loss",
     "normalized_entropy": "Normalised entropy",
     "pcoc": "PCOC",
+    "expected_calibration_error": "ECE",
+    "gauc_clicks": "GAUC by clicks",
+    "gauc_mean": "GAUC, users alike",
+    "binned_auc": "Binned AUC",
 }
 
 

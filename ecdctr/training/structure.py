@@ -6,12 +6,12 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from ecdctr.artifacts.files import write_json
-from ecdctr.config.settings import Settings
 from ecdctr.exceptions import IntegrityError
 from ecdctr.features import FeatureSet
 from ecdctr.models.base import CTRModel
 from ecdctr.models.full import FullModel
 from ecdctr.models.registry import build
+from ecdctr.settings import Settings
 from ecdctr.training.task import FineTune, History, LevelTask, as_feature_set
 from ecdctr.transfer.fine_tuning import fine_tune
 from ecdctr.transfer.frozen_tower import FrozenTower

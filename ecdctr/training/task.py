@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ecdctr.config.features import Domain
 from ecdctr.config.schema import AutoftConfig, BatchNormStart, FineTuning, SnapshotLookup
-from ecdctr.config.settings import Settings
 from ecdctr.config.training import TrainingConfig
 from ecdctr.features import FeatureSet
+from ecdctr.features.domains import Domain
+from ecdctr.settings import Settings
 
 
 def as_feature_set(tree: dict[str, Any]) -> FeatureSet:

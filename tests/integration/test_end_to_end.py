@@ -2,11 +2,12 @@
 
 import datetime as dt
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -18,8 +19,9 @@ import yaml
 from safetensors.torch import load_file
 
 from ecdctr.config import load_config
-from ecdctr.config.features import FeatureSpec
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError
+from ecdctr.features.installed import kind_name
+from ecdctr.features.kinds import KINDS
 from ecdctr.lake.delta_log import read_snapshot
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.pipelines.clock import day_number
@@ -112,8 +114,7 @@ def finished(tmp_path_factory) -> Path:
 
 def test_every_kind_of_feature_is_trained_on(finished):
     features = load_config(finished / "small.yml").dataset.features
-    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(FeatureSpec)[0])}
-    assert {spec.kind for spec in features} == kinds
+    assert {spec.kind for spec in features} == {kind_name(kind) for kind in KINDS}
     lists = {c.name: c.length for spec in features for c in spec.columns() if c.shape == "list"}
     assert lists == {
         "clicked_items": 20,
@@ -301,6 +302,53 @@ def test_scored_tables_have_the_probabilities_of_the_walk(finished, spark, tmp_p
         assert found["id"].tolist() == [0, *ids[known].tolist()]
         assert known.sum() > 10
         torch.testing.assert_close(torch.tensor(np.stack(found["vector"])), wanted[found["id"].to_numpy()])
+
+
+def interrupt(config: Path, name: str, number: signal.Signals, *, group: bool) -> None:
+    """Start a command and send it a signal as soon as Spark has looked through the logs and goes on to write."""
+    log = config.parent / "log"
+    with log.open("w") as told:
+        process = subprocess.Popen(
+            command(config, name), cwd=ROOT, stdout=subprocess.PIPE, stderr=told, text=True, start_new_session=True
+        )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and "etl.prepare: check: " not in log.read_text():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    (os.killpg if group else os.kill)(process.pid, number)
+    out, _ = process.communicate(timeout=60)
+    lines = log.read_text().splitlines()
+    assert process.returncode == 75, lines
+    assert json.loads(out)["error"] == {
+        "type": "KeyboardInterrupt", "message": "interrupted", "hint": "call again to go on",
+    }  # fmt: skip
+    assert lines[-1].endswith(": interrupted; call again to go on"), lines
+    # Every line but the JVM's own first one is the package's: no stack trace of it or of Spark.
+    assert all(line.startswith("WARNING: Using incubator") or line[2:3] == line[5:6] == ":" for line in lines), lines
+
+
+@pytest.fixture
+def unprepared(finished, tmp_path) -> Path:
+    """The same world in a warehouse of its own, with nothing prepared."""
+    (tmp_path / "raw").symlink_to(finished / "raw")
+    return write_config(tmp_path)
+
+
+def test_a_signal_while_spark_works_ends_a_command_in_one_line(unprepared):
+    interrupt(unprepared, "prepare", signal.SIGTERM, group=True)
+
+
+@pytest.mark.campaign  # a second whole run, interrupted in each of three commands
+@pytest.mark.timeout(900)
+def test_an_interrupted_preparation_goes_on_in_whichever_command(finished, unprepared):
+    for name, number, group in (
+        ("prepare", signal.SIGINT, False), ("compare", signal.SIGTERM, False), ("run", signal.SIGINT, True),
+        ("run", signal.SIGTERM, True),
+    ):  # fmt: skip
+        interrupt(unprepared, name, number, group=group)
+    code, result = call(unprepared, "run")
+    assert code == 0, result["error"]
+    assert figures(unprepared.parent) == figures(finished)
 
 
 # Something that a run leaves behind in its warehouse, in the order in which a run comes to it: it is killed right there.

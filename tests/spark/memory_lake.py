@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.etl.kinds import ENCODERS
 from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import clicks, with_sequences
 from ecdctr.features.feature_set import feature_set, log_columns
@@ -24,7 +23,7 @@ class MemoryLake:
     def __init__(self, spark: SparkSession, config: Config, raw: dict[str, pd.DataFrame]) -> None:
         self.spark, self.config = spark, config
         buckets = {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
-        self.features = feature_set(config.dataset, buckets)
+        self.features = feature_set(config.dataset.features, buckets)
         self.frames = {f"{domain}_impressions": self._impressions(raw[domain]) for domain in DOMAINS}
 
     def _impressions(self, raw: pd.DataFrame) -> DataFrame:
@@ -39,7 +38,7 @@ class MemoryLake:
             "label": raw["click"],
         }
         schema = "event_id string, user_id string, item_id string, event_time timestamp, event_date date, label int"
-        for name, kind in log_columns(self.config.dataset).items():
+        for name, kind in log_columns(self.config.dataset.features).items():
             if name not in columns:
                 columns[name] = raw[name].astype(float) if kind == "double" else raw[name]
                 schema += f", `{name}` {kind}"
@@ -62,7 +61,9 @@ class MemoryLake:
         self.frames[name] = local_frame(self.spark, rows, self.frames[name].schema)
 
     def snapshot(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(files=[], partitions=[], version=0)
+        rows = self.frames[name].count() if name == "vocabulary" else 0
+        files = [SimpleNamespace(rows=rows, event_date=None)] if rows else []
+        return SimpleNamespace(files=files, partitions=[{"field": None}] * len(files), version=0)
 
     def know(self, words: dict[str, dict[str, tuple[int, dt.date]]]) -> None:
         """Make the vocabulary of tokens with their ids and days of admission."""
@@ -81,10 +82,10 @@ class MemoryLake:
         scene = Scene(self, self.config, domain, since, until, Vocabularies(self, until))
         frame, columns = scene.impressions, {}
         for spec in self.config.dataset.features:
-            if spec.kind == kind and kind in ENCODERS:
-                frame, made = ENCODERS[kind](spec, frame, scene)
+            if spec.kind == kind:
+                frame, made = spec.encode(frame, scene)
                 columns |= made
-        if kind in ENCODERS:
+        if columns:
             frame = frame.select("event_id", *(column.alias(name) for name, column in columns.items()))
         else:
             day = F.unix_date("event_date").alias("day")

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from pyspark.sql import functions as F
 
 from ecdctr.etl.prepare import prepare
+from ecdctr.etl.quality import newest, read_outcomes
+from ecdctr.exceptions import InputError
 from ecdctr.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
@@ -79,3 +82,54 @@ def test_a_day_must_stay_open_until_its_labels_are_mature_and_labels_have_one_so
         make_config(natural=source, late_window="1d")
     with pytest.raises(ValidationError, match="one of the two"):
         make_config(natural={"path": "x", "columns": COLUMNS})
+
+
+def test_a_day_s_click_rate_is_judged_when_its_labels_are_mature(spark, make_config, write_logs, tmp_path):
+    steady = write_logs(5, lambda domain, frame: frame.assign(click=[place % 2 for place in range(len(frame))]))
+    shown = steady["natural"]
+    silent = START + 2 * DAY
+    clicks = click_log(shown, 5)
+    clicks = clicks[~clicks["shown"].isin(shown.loc[shown["ts"].dt.date == silent, "event_id"])]
+    path = tmp_path / "raw" / "clicks.parquet"
+    clicks.to_parquet(path, coerce_timestamps="us", index=False)
+    source = {
+        "path": str(tmp_path / "raw" / "natural.parquet"), "columns": COLUMNS,
+        "clicks": {
+            "path": str(path), "window": "3h",
+            "columns": {"user": "who", "item": "what", "time": {"column": "when"}, "event_id": "shown"},
+        },
+    }  # fmt: skip
+    off = {key: {"policy": "off"} for key in ("volume", "null_rate", "new_ids")}
+
+    def config(policy):
+        rule = {"policy": policy, "tolerance": 0.8}
+        quality = off | {"click_rate": rule, "least_days": 1}
+        return make_config(natural=source, late_window="1d", features=FEATURES, top={"quality": quality})
+
+    lake = Lake(spark, config("fail").warehouse_dir)
+
+    def judged():
+        return {one.event_date: one for one in newest(read_outcomes(lake)) if one.domain == "natural"}
+
+    def of_table(day):
+        rows = lake.read("natural_impressions").where(F.col("event_date") == F.lit(day))
+        return {row["event_id"]: row["label"] for row in rows.select("event_id", "label").collect()}
+
+    # The silent day is the last one: some of its labels are still to come, so that it is no matter of concern yet.
+    prepare(spark, config("fail"), silent + DAY)
+    assert set(judged()) == {START, START + DAY}
+    labels = expected(shown, clicks, silent + DAY, by_event=True)
+    of_day = shown[shown["ts"].dt.date == START + DAY]["event_id"]
+    assert judged()[START + DAY].value == pytest.approx(sum(labels[event] for event in of_day) / len(of_day))
+    before = lake.version("natural_impressions")
+    with pytest.raises(InputError, match=rf"natural {silent}: click_rate is 0, .* over the 2 days before; rows of"):
+        prepare(spark, config("fail"), silent + 2 * DAY)
+    assert lake.version("natural_impressions") == before
+    assert judged()[silent].outcome == "fail"
+    kept = of_table(silent)
+    # Put aside, the day stays as it is in the table; the days after it are compared with the mature days before.
+    summary = prepare(spark, config("quarantine"), silent + 3 * DAY)
+    assert summary.quarantined == (shown["ts"].dt.date == silent).sum()
+    assert of_table(silent) == kept
+    assert (judged()[silent].outcome, judged()[silent + DAY].outcome) == ("quarantine", "ok")
+    assert judged()[silent + DAY].days == 3

@@ -4,16 +4,16 @@ import datetime as dt
 import math
 import re
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from ecdctr.config.features import FeatureSpec
 from ecdctr.etl import vocabulary
-from ecdctr.etl.kinds import ENCODERS
+from ecdctr.features.installed import installed_kinds, kind_name
+from ecdctr.features.kinds import KINDS as SHIPPED
+from tests.feature_package import install_example
 from tests.spark.conftest import START, small_config, write_small_logs
 from tests.spark.memory_lake import MemoryLake
 from tests.spark.test_prepare import encode, events, expected_vocabulary
@@ -26,7 +26,7 @@ EXAMPLES = [
     for block in re.findall(r"^```yaml\n(- .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     for spec in yaml.safe_load(block)
 ]
-KINDS = [get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(FeatureSpec)[0])]
+KINDS = [kind_name(kind) for kind in SHIPPED]
 DAYS = 6
 CUT = START + 4 * dt.timedelta(days=1)
 END = START + DAYS * dt.timedelta(days=1)
@@ -104,9 +104,8 @@ def lakes(planned, tmp_path_factory):
     return raw, made
 
 
-def test_the_page_has_an_example_of_every_kind_and_every_kind_an_encoder():
+def test_the_page_has_an_example_of_every_kind():
     assert {spec["kind"] for spec in EXAMPLES} == set(KINDS)
-    assert {*ENCODERS, "sequence"} == set(KINDS)
     assert re.findall(r"^## `kind: (\w+)`", PAGE, re.MULTILINE) == KINDS
 
 
@@ -218,6 +217,25 @@ def test_clicks_carry_their_attribute_and_their_time(pairs):
         assert row["clicked_in_feed_category"].tolist() == ids + pad
         ages = [int((raw["ts"] - ts).total_seconds()).bit_length() for ts in past["ts"]]
         assert row["clicked_in_feed_times"].tolist() == [2 + age for age in ages] + pad
+
+
+def test_a_kind_of_another_package_encodes_as_the_shipped_ones_do(planned, lakes, tmp_path, monkeypatch):
+    raw, _ = lakes
+    install_example(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (choice,) = installed_kinds(SHIPPED).kinds
+    spec = choice.model_validate({"kind": "choice", "name": "known", "source": "category", "values": ["b", "a"]})
+    config = small_config(tmp_path, "strange", {}, {"features": []})
+    strange = config.model_copy(update={"dataset": config.dataset.model_copy(update={"features": [spec]})})
+    lake = MemoryLake(planned, strange, raw)
+    lake.create("vocabulary")
+    found = lake.encoded("choice", "ad", START, END).set_index("event_id")["known"]
+    assert lake.features.fixed_rows["known"] == 2 + 3
+    assert found.to_dict() == {
+        event: {"b": 3, "a": 4, None: 1}.get(value, 2)
+        for event, value in zip(raw["ad"]["event_id"], raw["ad"]["category"], strict=True)
+    }
+    assert set(found) == {1, 2, 3, 4}
 
 
 def test_tokens_of_lists_are_admitted_as_others_are(planned, lakes, tmp_path):

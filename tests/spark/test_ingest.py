@@ -128,10 +128,10 @@ def test_text_that_is_no_number_is_a_bad_row_and_huge_ids_stay_exact(spark, make
     raw.mkdir()
     header = "event_id,user_id,item,ts,click,category,last_category,position,price,device\n"
     row = "{0},{1},{2},2024-01-01 00:00:0{0},1,a,b,1,{3},p\n"
-    ids = ["-9223372036854775808", "9007199254740993", "16777217"]
+    ids = ["-9223372036854775808", "9007199254740993", "16777217", "2147483648", "-2147483649", "1"]
     lines = [
         row.format(place, number, f"-{number}", price)
-        for place, (number, price) in enumerate(zip(ids, ["1e3", "", "x"], strict=True))
+        for place, (number, price) in enumerate(zip(ids, ["1e3", "", "2", "3", "4", "x"], strict=True))
     ]
     (raw / "natural.csv").write_text(header + "".join(lines))
     config = make_config(natural={"path": str(raw / "natural.csv"), "format": "csv"})
@@ -142,9 +142,9 @@ def test_text_that_is_no_number_is_a_bad_row_and_huge_ids_stay_exact(spark, make
         .orderBy("event_id")
         .collect()
     )
+    prices = [1000.0, None, 2.0, 3.0, 4.0]
     assert [(r["user_id"], r["item_id"], r["price"]) for r in good] == [
-        (ids[0], f"-{ids[0]}", 1000.0),
-        (ids[1], f"-{ids[1]}", None),
+        (number, f"-{number}", price) for number, price in zip(ids, prices, strict=False)
     ]
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from ecdctr.etl import vocabulary
+from ecdctr.etl.shuffles import shuffles_of
 from tests.spark.conftest import START, small_config, write_small_logs
 from tests.spark.memory_lake import MemoryLake
 
@@ -24,7 +25,7 @@ def test_ids_are_the_same_however_tokens_are_ordered(spark, tmp_path, monkeypatc
     found = []
     for many in (False, True):
         lake = MemoryLake(spark, config, raw)
-        monkeypatch.setattr(vocabulary, "_many", lambda *_, many=many: many)
+        monkeypatch.setattr(vocabulary, "ROWS_PER_SORT", -1 if many else 10**9)
         # Ranges that are so small would be put together again.
         spark.conf.set("spark.sql.adaptive.enabled", "false")
         before = spark.conf.get("spark.sql.shuffle.partitions")
@@ -40,8 +41,17 @@ def test_ids_are_the_same_however_tokens_are_ordered(spark, tmp_path, monkeypatc
     assert not found[0].duplicated(["field", "id"]).any()
 
 
-def test_what_is_many_is_told_by_the_impressions_of_the_new_days(spark, whole, monkeypatch):
-    assert not vocabulary._many(whole.lake, START, END)
-    monkeypatch.setattr(vocabulary, "ROWS_PER_SORT", 150)
-    assert vocabulary._many(whole.lake, START, END)
-    assert not vocabulary._many(whole.lake, START, START + DAY)
+def test_what_is_many_is_told_by_the_impressions_of_the_days(whole):
+    assert vocabulary._rows(whole.lake, START, END) == vocabulary._rows(whole.lake, None, END) == 190
+    assert vocabulary._rows(whole.lake, START, START + DAY) == 50
+    assert vocabulary._rows(whole.lake, START + DAY, START + 2 * DAY) == 40
+
+
+def test_shuffles_of_many_rows_have_many_tasks_and_the_setting_is_put_back(spark):
+    key = "spark.sql.shuffle.partitions"
+    before = spark.conf.get(key)
+    with shuffles_of(spark, 10**8):
+        assert spark.conf.get(key) == "50"
+    assert spark.conf.get(key) == before
+    with shuffles_of(spark, 10):
+        assert spark.conf.get(key) == before

@@ -25,7 +25,9 @@ DOMAINS = ("natural", "ad")
 
 
 def contract(config):
-    return feature_set(config.dataset, {name: rules.oov_buckets for name, rules in config.vocabularies.items()})
+    return feature_set(
+        config.dataset.features, {name: rules.oov_buckets for name, rules in config.vocabularies.items()}
+    )
 
 
 def read_samples(lake, domain, until=None):

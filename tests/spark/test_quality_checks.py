@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from ecdctr.etl.prepare import prepare
-from ecdctr.etl.quality import Outcome, read_outcomes, write_outcomes
+from ecdctr.etl.quality import read_outcomes
 from ecdctr.exceptions import InputError
 from ecdctr.hooks import Hook, HookError, Hooks
 from ecdctr.lake.tables import Lake
@@ -64,11 +64,6 @@ def test_a_refused_day_is_in_the_history_alone_until_it_is_mended_or_put_aside(s
     lenient = make_config(features=features, top=settings())
     prepare(spark, lenient, LAST)
     lake = Lake(spark, config.warehouse_dir)
-    # Shares of new ids, as preparations of single days would have left them.
-    shares = [
-        Outcome("natural", LAST - DAY, "new_ids", name, 0.1, None, 0, "no_history") for name in ("item_id", "user_id")
-    ]
-    write_outcomes(lake, shares)
     names = [info.name for info in lake.describe() if info.name not in ("data_quality", "intake")]
     before = {name: lake.version(name) for name in names}
     history = len(read_outcomes(lake))

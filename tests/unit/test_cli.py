@@ -2,14 +2,20 @@
 
 import datetime as dt
 import json
+import logging
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from ecdctr import log
 from ecdctr.cli import app
 from ecdctr.cli.command import as_table
-from ecdctr.exceptions import AlreadyDone, NotReadyError, TemporaryError
+from ecdctr.distributed.stop_signals import stop_on_signal
+from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +99,54 @@ def test_exit_codes_are_those_of_the_contract(monkeypatch, error, code, status):
     found, out, _ = call("run", "--config", SIMULATED, "--json")
     answer = json.loads(out.strip().splitlines()[-1])
     assert (found, answer["status"], answer["command"]) == (code, status, "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "then",
+    [None, RuntimeError("the gateway is gone"), InputError("cannot read the log"), TemporaryError("stopped as asked")],
+)
+def test_a_signal_ends_a_command_with_one_line_whatever_else_it_broke(monkeypatch, number, then):
+    """A signal to the process group ends Spark's JVM as well, and calls into it fail in their own ways."""
+
+    def works(*_):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            if then is None:
+                raise
+            raise then from None
+
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr("ecdctr.pipelines.run.run_all", works)
+    code, out, err = call("run", "--config", SIMULATED, "--json")
+    assert code == 75
+    assert json.loads(out)["error"]["message"] == (str(then) if isinstance(then, TemporaryError) else "interrupted")
+    assert "Traceback" not in err
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_wish_to_stop_explains_what_breaks_after_it(monkeypatch):
+    def works(*_):
+        asked = []
+        with stop_on_signal(lambda: bool(asked), lambda: asked.append(1), "stopping"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked
+            raise RuntimeError("the gateway is gone")
+
+    monkeypatch.setattr("ecdctr.pipelines.run.run_all", works)
+    assert call("run", "--config", SIMULATED)[0] == 75
+
+
+def test_other_packages_warnings_are_told_but_no_echo_of_what_py4j_raises(monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log.configure()
+    record = logging.LogRecord("root", logging.ERROR, "site-packages/py4j/java_gateway.py", 1, "echo", None, None)
+    logging.getLogger().handle(record)
+    logging.getLogger("another").warning("worth knowing")
+    logging.getLogger("another").info("not worth it")
+    assert [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()] == ["worth knowing"]
 
 
 def test_a_result_is_one_json_line(monkeypatch):

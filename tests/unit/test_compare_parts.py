@@ -12,7 +12,7 @@ import pytest
 from ecdctr.config.schema import HoldoutConfig
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.lake.ledger import LedgerEntry
-from ecdctr.metrics import auc, gauc, paired_bootstrap
+from ecdctr.metrics import auc, expected_calibration_error, gauc, gauc_clicks, gauc_mean, paired_bootstrap
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.differences import differences, pairs
@@ -57,7 +57,8 @@ def test_every_arm_meets_both_baselines_variants_meet_the_whole_and_the_control_
     }  # fmt: skip
     assert {("ecdctr", "ecdctr_no_tpm"), ("ecdctr", "ecdctr_shuffled_embeddings")} <= set(found)
     assert ("ecdctr_no_tpm", "ecdctr") not in found
-    assert ("ecdctr_pool_mean", "ecdctr") in pairs(["ecdctr", "ecdctr_pool_mean"])
+    assert ("ecdctr_gate", "ecdctr") in pairs(["ecdctr", "ecdctr_gate"])
+    assert pairs(["ecdctr_pool_mean", "ecdctr"]) == [("ecdctr", "ecdctr_pool_mean")]
     assert [baseline for arm, baseline in found if arm == "target_only"] == ["finetune"]
     assert pairs(["mmoe"]) == []
 
@@ -89,6 +90,11 @@ def test_figures_are_means_over_the_seeds_of_each_part(scored):
     assert [metrics["seed"] for metrics in figures["seeds"]] == [4, 5]
     assert figures["seeds"][1]["gauc"] == gauc(label, second, user)
     assert figures["mean"]["auc"] == pytest.approx((auc(label, first) + auc(label, second)) / 2)
+    for name, metric in (("gauc_clicks", gauc_clicks), ("gauc_mean", gauc_mean)):
+        expected = (metric(label, first, user) + metric(label, second, user)) / 2
+        assert figures["mean"][name] == pytest.approx(expected)
+    gaps = [expected_calibration_error(label, score) for score in (first, second)]
+    assert figures["mean"]["expected_calibration_error"] == pytest.approx(np.mean(gaps))
     assert [metrics["date"] for metrics in figures["daily"]] == [str(day(0)), str(day(1))]
     assert figures["daily"][1]["auc"] == pytest.approx(
         (auc(label[200:], first[200:]) + auc(label[200:], second[200:])) / 2

@@ -17,7 +17,16 @@ from ecdctr.pipelines import compare as compare_module
 from ecdctr.pipelines import compare_tuning as tuning_module
 from ecdctr.pipelines import walks as walks_module
 from ecdctr.pipelines.clock import DAY
-from ecdctr.pipelines.compare_tuning import Draw, best, draws, training_of, tune, tuning_window, with_training
+from ecdctr.pipelines.compare_tuning import (
+    SEED_OFFSET,
+    Draw,
+    best,
+    draws,
+    training_of,
+    tune,
+    tuning_window,
+    with_training,
+)
 from ecdctr.pipelines.daily import walk
 from ecdctr.pipelines.planted import levels
 from ecdctr.pipelines.planted_walk import START, PlantedPublisher, PlantedWorkspace, planted_config
@@ -123,7 +132,9 @@ def test_every_arm_gets_the_same_trials_on_the_days_before_and_the_nearest_one_i
     opened, found = tuned(config, monkeypatch)
     assert [walked.arms for walked, _, _ in opened.walked] == [[arm] for arm in ARMS for _ in range(6)]
     assert {(since, until) for _, since, until in opened.walked} == {(dt.date(2024, 2, 7), SINCE)}
-    assert {walked.seed for walked, _, _ in opened.walked} == {config.seed}
+    (seed,) = {walked.seed for walked, _, _ in opened.walked}
+    assert seed not in range(config.seed, config.seed + 1000)
+    assert {told["seed"] for told in found.values()} == {seed}
     assert all(walked.holdout is None for walked, _, _ in opened.walked)
     assert opened.config is config
     factors = {}
@@ -150,11 +161,13 @@ def test_trials_of_one_arm_share_its_parents_and_a_second_search_trains_nothing(
         first = tune(opened, small, since, 2, 2)
         trained = [(entry.level, entry.arm) for entry in published.found]
         assert tune(opened, small, since, 2, 2) == first
+        with opened.using(small.model_copy(update={"seed": small.seed + SEED_OFFSET})):
+            rows = len(published.scored("target_only"))
     assert len(published.found) == len(trained)
     assert Counter(trained) == {("cpm", "plain"): 1, ("actr", "ecdctr_no_tpm"): 4, ("actr", "target_only"): 4}
     assert {entry.date for entry in published.found if entry.level == "actr"} == {since - 2 * DAY, since - DAY}
     for told in first.values():
-        assert {trial["metrics"]["rows"] for trial in told["trials"]} == {len(published.scored("target_only"))}
+        assert {trial["metrics"]["rows"] for trial in told["trials"]} == {rows}
 
 
 def test_an_arm_is_walked_with_what_was_chosen_for_it_alone(config):
@@ -184,5 +197,8 @@ def test_the_search_is_in_the_file_the_page_and_the_results(config, monkeypatch)
     assert page.count("(walked)") == len(tree["arms"])
     assert "as configured" in page
     told = render_page(comparison)
-    assert "Every arm was tuned with 3 trials on" in told
+    assert (
+        "Every arm was tuned with 3 trials on 2024-02-07 … 2024-02-09 (100 impressions, 50 clicks), before the walked days"
+        in told
+    )
     assert "## The search" in told

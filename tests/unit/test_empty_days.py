@@ -33,7 +33,7 @@ from tests.unit.test_report_whole import example
 
 pytestmark = pytest.mark.unit
 
-NULLS = {"auc", "gauc", "normalized_entropy"}
+NULLS = {"auc", "binned_auc", "gauc", "gauc_clicks", "gauc_mean", "normalized_entropy"}
 NOTHING = Files(table="ad_samples", version=1, files=[])
 
 
@@ -211,7 +211,11 @@ def test_days_of_one_class_have_nulls_and_a_log_loss(evaluated):
     assert found.pooled["ecdctr"]["auc"] is not None
     report = reported(found)
     assert report.daily[1].auc is None
-    assert "<svg" in render_html(report)
+    assert report.pooled.expected_calibration_error is not None
+    page = render_html(report)
+    assert "<svg" in page
+    assert f"<br>1 is calibrated; ECE {report.pooled.expected_calibration_error:.4f}" in page
+    assert f"<td>{report.pooled.gauc_mean:.4f}</td>" in page
 
 
 def test_a_day_without_rows_is_no_day_of_the_report(evaluated):

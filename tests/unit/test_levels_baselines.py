@@ -31,7 +31,7 @@ class Ledger:
     def __init__(self, *overrides: str) -> None:
         windows = ["levels.cpm.window=5d", "levels.actr.window=3d", "levels.cpm.every=2d"]
         self.config = load_config(SIMULATED, [*windows, *overrides])
-        self.features = feature_set(self.config.dataset, {})
+        self.features = feature_set(self.config.dataset.features, {})
         self.root = Path("/warehouse")
         self.store = SimpleNamespace(root=self.root, path=lambda version: self.root / version)
         self.tasks: list[LevelTask] = []

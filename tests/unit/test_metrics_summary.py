@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from ecdctr.exceptions import InputError
-from ecdctr.metrics import auc, backward_transfer, by_activity, by_flag, forgetting_curve, gauc, summary
+from ecdctr.metrics import (
+    auc,
+    backward_transfer,
+    binned_auc,
+    by_activity,
+    by_flag,
+    expected_calibration_error,
+    forgetting_curve,
+    gauc,
+    gauc_clicks,
+    gauc_mean,
+    summary,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -17,25 +29,36 @@ USER = np.array(["a", "a", "b", "c", "c", "c", "c", "c"])
 
 def test_summary_has_the_keys_of_the_contract_as_plain_numbers():
     found = summary(LABEL, SCORE, USER)
-    assert list(found) == ["rows", "clicks", "auc", "gauc", "log_loss", "normalized_entropy", "pcoc"]
+    assert list(found) == [
+        "rows", "clicks", "auc", "gauc", "log_loss", "normalized_entropy", "pcoc",
+        "binned_auc", "gauc_clicks", "gauc_mean", "expected_calibration_error",
+    ]  # fmt: skip
     assert (found["rows"], found["clicks"]) == (8, 3)
     assert type(found["rows"]) is int
     assert type(found["clicks"]) is int
     assert all(type(found[name]) is float for name in list(found)[2:])
     assert found["auc"] == auc(LABEL, SCORE)
     assert found["gauc"] == gauc(LABEL, SCORE, USER)
+    assert found["gauc_clicks"] == gauc_clicks(LABEL, SCORE, USER)
+    assert found["gauc_mean"] == gauc_mean(LABEL, SCORE, USER)
+    assert found["binned_auc"] == binned_auc(LABEL, SCORE)
+    assert found["expected_calibration_error"] == expected_calibration_error(LABEL, SCORE)
 
 
 def test_one_class_gives_nulls_but_a_log_loss():
     found = summary([0, 0], [0.1, 0.2], ["a", "b"])
-    assert [name for name, value in found.items() if value is None] == ["auc", "gauc", "normalized_entropy", "pcoc"]
-    assert summary([], [], [])["log_loss"] is None
+    assert {name for name, value in found.items() if value is None} == {
+        "auc", "binned_auc", "gauc", "gauc_clicks", "gauc_mean", "normalized_entropy", "pcoc",
+    }  # fmt: skip
+    assert found["expected_calibration_error"] == pytest.approx(0.15)
+    empty = summary([], [], [])
+    assert [name for name, value in empty.items() if value is not None] == ["rows", "clicks"]
 
 
 def test_weights_count_rows_that_many_times():
     twice = np.repeat(np.arange(8), 2)
     weighed, repeated = summary(LABEL, SCORE, USER, np.full(8, 2.0)), summary(LABEL[twice], SCORE[twice], USER[twice])
-    for name in ("auc", "gauc", "log_loss", "normalized_entropy", "pcoc"):
+    for name in weighed.keys() - {"rows", "clicks"}:
         assert weighed[name] == pytest.approx(repeated[name])
     assert weighed["rows"] == 8
 

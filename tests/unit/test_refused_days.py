@@ -48,13 +48,13 @@ def test_a_refused_day_that_left_the_log_is_no_measure_for_the_next(history):
         outcome(3, 0.5, "ok", "click_rate"),
     ]
     found = {"ad": log((None, day(4), 9, 4, {})), "natural": Ingest("natural", None, (), frozenset())}
-    judged = {one.check: one for one in examine(Empty(), config, found, [day(4)], [day(4)]) if one.domain == "ad"}
+    judged = {one.check: one for one in examine(Empty(), config, found, [day(4)], [day(4)], {}) if one.domain == "ad"}
     assert (judged["volume"].expected, judged["volume"].days, judged["volume"].outcome) == (10.0, 2, "ok")
     assert judged["click_rate"].outcome == "no_history"
     history.append(outcome(3, 12.0, "ok"))
     again = next(
         one
-        for one in examine(Empty(), config, found, [day(4)], [day(4)])
+        for one in examine(Empty(), config, found, [day(4)], [day(4)], {})
         if one.check == "volume" and one.domain == "ad"
     )
     assert again.expected == pytest.approx(32 / 3)
