@@ -23,8 +23,8 @@ def encode(scene: Scene, features: FeatureSet, kept: Mapping[str, str] = Mapping
         kept: Further columns of the impressions, by the name that they get.
 
     Returns:
-        event_id, user_id (text, as `user`), event_time, event_date, label, what is kept, then the columns of the contract but for
-        lists of clicks, which `ecdctr.etl.sequences` adds.
+        event_id, user_id (text, as `user`), event_time, event_date, label, what is kept, then the columns of the contract but
+        for lists of clicks, which `ecdctr.etl.sequences` adds.
     """
     frame = scene.impressions
     columns: dict[str, Any] = {}

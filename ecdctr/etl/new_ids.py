@@ -8,10 +8,10 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ecdctr.config import Config
-from ecdctr.config.features import ITEM, USER
 from ecdctr.etl.ingest import Ingest
 from ecdctr.etl.shuffles import merged_if_many, shuffles_of
 from ecdctr.etl.tokens import token
+from ecdctr.features.columns import ITEM, USER
 from ecdctr.lake.tables import Lake
 
 FIELDS = (USER, ITEM)

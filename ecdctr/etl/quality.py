@@ -22,7 +22,6 @@ from ecdctr.etl.ingest import SOURCE_KEYS, Ingest
 from ecdctr.etl.new_ids import new_id_shares
 from ecdctr.etl.source import KEYS_SHOWN
 from ecdctr.exceptions import InputError
-from ecdctr.features.columns import ITEM, USER
 from ecdctr.lake.frames import local_frame
 from ecdctr.lake.schema import DOMAINS
 from ecdctr.lake.tables import Lake

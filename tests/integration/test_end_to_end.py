@@ -267,43 +267,6 @@ def test_a_comparison_shares_what_a_run_has_published_and_adds_an_arm_later(fini
     assert time.monotonic() - since < 60
 
 
-def test_scored_tables_have_the_probabilities_of_the_walk(finished, spark, tmp_path):
-    config = load_config(finished / "small.yml")
-    raw = pd.read_parquet(finished / "raw" / "ads")
-    given, out = tmp_path / "ads.parquet", tmp_path / "scores"
-    raw.drop(columns=config.dataset.columns.label).to_parquet(given, coerce_timestamps="us", index=False)
-    with workspace(config, spark=spark) as opened:
-        entry = opened.ledger.versions("actr", "ecdctr")[-2]
-        promote(opened, entry.version)
-        with pytest.raises(AlreadyDone, match="serves already"):
-            promote(opened, entry.version)
-        stored = stored_predictions(opened, [entry.version], entry.date, entry.date + dt.timedelta(days=1))
-        result = score_table(opened, entry.date, str(given), str(out))
-        assert (result["version"], result["rows"]) == (entry.version, len(stored))
-        with pytest.raises(InputError, match="it has seen"):
-            score_table(opened, entry.date - dt.timedelta(days=1), str(given), str(out))
-        with pytest.raises(NotReadyError, match="features of 2030-01-01 are made of all days before it"):
-            score_table(opened, dt.date(2030, 1, 1), str(given), str(out))
-        files = [file.path for file in opened.lake.pin("serving_embeddings").files]
-        store = opened.store
-    scored = pd.concat([pq.ParquetFile(file.path).read().to_pandas() for file in read_snapshot(out).files])
-    both = stored.merge(scored, on="event_id", suffixes=("", "_now"))
-    assert len(both) == len(stored) == len(scored) > 50
-    assert (both["probability"] - both["probability_now"]).abs().max() < 1e-6
-    assert both["probability"].std() > 1e-3
-    assert (both["user_id"] == both["user_id_now"]).all()
-
-    vectors = pd.concat([pq.ParquetFile(path).read().to_pandas() for path in files])
-    model = published(str(store.path(entry.artifact)), str(store.root))
-    for entity in ("user", "item"):
-        ids = torch.arange(model.history.rows(entity))
-        wanted, known = model.aggregated(entity, ids, day_number(entry.date))
-        found = vectors[vectors["entity"] == entity].sort_values("id")
-        assert found["id"].tolist() == [0, *ids[known].tolist()]
-        assert known.sum() > 10
-        torch.testing.assert_close(torch.tensor(np.stack(found["vector"])), wanted[found["id"].to_numpy()])
-
-
 def interrupt(config: Path, name: str, number: signal.Signals, *, group: bool) -> None:
     """Start a command and send it a signal as soon as Spark has looked through the logs and goes on to write."""
     log = config.parent / "log"
@@ -349,6 +312,43 @@ def test_an_interrupted_preparation_goes_on_in_whichever_command(finished, unpre
     code, result = call(unprepared, "run")
     assert code == 0, result["error"]
     assert figures(unprepared.parent) == figures(finished)
+
+
+def test_scored_tables_have_the_probabilities_of_the_walk(finished, spark, tmp_path):
+    config = load_config(finished / "small.yml")
+    raw = pd.read_parquet(finished / "raw" / "ads")
+    given, out = tmp_path / "ads.parquet", tmp_path / "scores"
+    raw.drop(columns=config.dataset.columns.label).to_parquet(given, coerce_timestamps="us", index=False)
+    with workspace(config, spark=spark) as opened:
+        entry = opened.ledger.versions("actr", "ecdctr")[-2]
+        promote(opened, entry.version)
+        with pytest.raises(AlreadyDone, match="serves already"):
+            promote(opened, entry.version)
+        stored = stored_predictions(opened, [entry.version], entry.date, entry.date + dt.timedelta(days=1))
+        result = score_table(opened, entry.date, str(given), str(out))
+        assert (result["version"], result["rows"]) == (entry.version, len(stored))
+        with pytest.raises(InputError, match="it has seen"):
+            score_table(opened, entry.date - dt.timedelta(days=1), str(given), str(out))
+        with pytest.raises(NotReadyError, match="features of 2030-01-01 are made of all days before it"):
+            score_table(opened, dt.date(2030, 1, 1), str(given), str(out))
+        files = [file.path for file in opened.lake.pin("serving_embeddings").files]
+        store = opened.store
+    scored = pd.concat([pq.ParquetFile(file.path).read().to_pandas() for file in read_snapshot(out).files])
+    both = stored.merge(scored, on="event_id", suffixes=("", "_now"))
+    assert len(both) == len(stored) == len(scored) > 50
+    assert (both["probability"] - both["probability_now"]).abs().max() < 1e-6
+    assert both["probability"].std() > 1e-3
+    assert (both["user_id"] == both["user_id_now"]).all()
+
+    vectors = pd.concat([pq.ParquetFile(path).read().to_pandas() for path in files])
+    model = published(str(store.path(entry.artifact)), str(store.root))
+    for entity in ("user", "item"):
+        ids = torch.arange(model.history.rows(entity))
+        wanted, known = model.aggregated(entity, ids, day_number(entry.date))
+        found = vectors[vectors["entity"] == entity].sort_values("id")
+        assert found["id"].tolist() == [0, *ids[known].tolist()]
+        assert known.sum() > 10
+        torch.testing.assert_close(torch.tensor(np.stack(found["vector"])), wanted[found["id"].to_numpy()])
 
 
 # Something that a run leaves behind in its warehouse, in the order in which a run comes to it: it is killed right there.
