@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from ecdctr.config import Config
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.etl.encode import encode
-from ecdctr.etl.ingest import impressions, look_through, refuse_bad_rows
+from ecdctr.etl.ingest import clean_impressions, look_through, refuse_bad_rows
 from ecdctr.etl.scene import Scene, Vocabularies
 from ecdctr.etl.sequences import click_lists, clicks, with_sequences
 from ecdctr.exceptions import InputError, NotReadyError
@@ -74,7 +74,7 @@ def read_requests(spark: SparkSession, config: Config, path: str, day: dt.date) 
             f"{path} has no good row of {day}; found {shown or 'none at all'}",
             hint="call again when the rows of the day have come, or give their day as --date",
         )
-    return impressions(found, dataset, day, day + _DAY, None)
+    return clean_impressions(found, dataset, day, day + _DAY, None)
 
 
 def encode_requests(lake: Lake, config: Config, features: FeatureSet, rows: DataFrame, day: dt.date) -> DataFrame:

@@ -51,6 +51,8 @@ logger.util.name = org.apache.spark.util.Utils
 logger.util.level = off
 logger.context.name = org.apache.spark.TaskContextImpl
 logger.context.level = off
+logger.broadcast.name = org.apache.spark.broadcast.TorrentBroadcast
+logger.broadcast.level = off
 """
 """A failed task's error reaches the caller as an exception; its stack traces on stderr would only bury the message."""
 

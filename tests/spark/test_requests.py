@@ -37,7 +37,7 @@ def unlabelled(whole, tmp_path_factory):
 
 
 def encoded(spark, whole, path, lake) -> pd.DataFrame:
-    features = feature_set(whole.config.dataset, {"item_id": 2})
+    features = feature_set(whole.config.dataset.features, {"item_id": 2})
     rows = read_requests(spark, whole.config, str(path), DAY)
     found = encode_requests(lake, whole.config, features, rows, DAY).toPandas().set_index("event_id").sort_index()
     assert {"_item", "user", "day", *features.columns} <= set(found.columns)
