@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from ecdctr import log
 from ecdctr.config import Config, load_config
 from ecdctr.distributed.stop_signals import interruptible
 from ecdctr.exceptions import AlreadyDone, EcdctrError, InputError, NotReadyError, TemporaryError
+
+if TYPE_CHECKING:
+    from ecdctr.pipelines.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,34 @@ def conclude(
     sys.stdout.flush()
     if code:
         raise typer.Exit(code)
+
+
+def conclude_in_workspace(
+    command: str,
+    config: Path,
+    overrides: list[str] | None,
+    as_json: bool,
+    action: "Callable[[Workspace], dict[str, Any]]",
+    text: Callable[[dict[str, Any]], str],
+) -> None:
+    """`conclude` a command on the warehouse of a configuration.
+
+    Args:
+        command: Its name.
+        config: The configuration's file or folder.
+        overrides: What `--set` gave.
+        as_json: Write the JSON object instead of the text.
+        action: Does the work; imports what it needs by itself, so that `--help` waits for nothing.
+        text: What people see of the result.
+    """
+
+    def opened() -> dict[str, Any]:
+        from ecdctr.pipelines.workspace import workspace
+
+        with workspace(load(config, overrides)) as found:
+            return action(found)
+
+    conclude(command, as_json, opened, text)
 
 
 def _failed(answer: dict[str, Any], error: BaseException, command: str, *, interrupted: bool) -> int:

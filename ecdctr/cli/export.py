@@ -1,11 +1,14 @@
 """`ecdctr export`: a published ad model as a file that serves."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude, lines, load
+from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude_in_workspace, lines
+
+if TYPE_CHECKING:
+    from ecdctr.pipelines.workspace import Workspace
 
 exports = typer.Typer()
 
@@ -40,17 +43,15 @@ def export(
     Example: `ecdctr export --level actr --format onnx runs/model.onnx`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.export import export_model
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return export_model(
-                opened, out, form, level=level, version=version, arm=arm, compiled=compiled, rows=rows,
-                tolerance=tolerance,
-            )  # fmt: skip
+        return export_model(
+            opened, out, form, level=level, version=version, arm=arm, compiled=compiled, rows=rows,
+            tolerance=tolerance,
+        )  # fmt: skip
 
-    conclude("export", as_json, action, _text)
+    conclude_in_workspace("export", config, overrides, as_json, action, _text)
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """`ecdctr models`: what the ledger knows, and which version serves."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude, lines, load
+from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude_in_workspace, lines
+
+if TYPE_CHECKING:
+    from ecdctr.pipelines.workspace import Workspace
 
 models = typer.Typer(no_args_is_help=True, help="Published versions, and which of them serves: the ledger.")
 
@@ -16,14 +19,14 @@ def models_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
     Example: `ecdctr models list --config conf/datasets/kuairand.yml`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import list_models
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return {"versions": list_models(opened)}
+        return {"versions": list_models(opened)}
 
-    conclude("models list", as_json, action, lambda result: as_table(result["versions"]))
+    conclude_in_workspace(
+        "models list", config, overrides, as_json, action, lambda result: as_table(result["versions"])
+    )
 
 
 @models.command("show")
@@ -35,14 +38,12 @@ def models_show(
     Example: `ecdctr models show actr-ecdctr-2024-02-01-0123456789`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import show_model
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return show_model(opened, version)
+        return show_model(opened, version)
 
-    conclude("models show", as_json, action, lines)
+    conclude_in_workspace("models show", config, overrides, as_json, action, lines)
 
 
 @models.command("promote")
@@ -54,14 +55,12 @@ def models_promote(
     Example: `ecdctr models promote actr-ecdctr-2024-02-01-0123456789`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.serving import promote
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return promote(opened, version)
+        return promote(opened, version)
 
-    conclude("models promote", as_json, action, lines)
+    conclude_in_workspace("models promote", config, overrides, as_json, action, lines)
 
 
 @models.command("rollback")
@@ -81,11 +80,9 @@ def models_rollback(
     Example: `ecdctr models rollback --from actr-ecdctr-2024-02-01-0123456789`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.serving import rollback
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return rollback(opened, left)
+        return rollback(opened, left)
 
-    conclude("models rollback", as_json, action, lines)
+    conclude_in_workspace("models rollback", config, overrides, as_json, action, lines)

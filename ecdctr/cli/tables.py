@@ -1,10 +1,13 @@
 """`ecdctr tables`: look at the warehouse, clean it up."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude, lines, load
+from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude_in_workspace, lines
+
+if TYPE_CHECKING:
+    from ecdctr.pipelines.workspace import Workspace
 
 tables = typer.Typer(no_args_is_help=True, help="Delta tables of the warehouse.")
 
@@ -16,14 +19,12 @@ def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
     Example: `ecdctr tables list`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import list_tables
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return {"tables": list_tables(opened)}
+        return {"tables": list_tables(opened)}
 
-    conclude("tables list", as_json, action, lambda result: as_table(result["tables"]))
+    conclude_in_workspace("tables list", config, overrides, as_json, action, lambda result: as_table(result["tables"]))
 
 
 @tables.command("show")
@@ -35,12 +36,10 @@ def tables_show(
     Example: `ecdctr tables show data_quality`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import show_table
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return show_table(opened, name)
+        return show_table(opened, name)
 
     def shown(result: dict[str, Any]) -> str:
         days = result.get("days")
@@ -49,7 +48,7 @@ def tables_show(
         parts = [head, as_table(result["columns"]), *([as_table(result["outcomes"])] if "outcomes" in result else [])]
         return "\n".join(parts)
 
-    conclude("tables show", as_json, action, shown)
+    conclude_in_workspace("tables show", config, overrides, as_json, action, shown)
 
 
 @tables.command("vacuum")
@@ -64,18 +63,16 @@ def tables_vacuum(
     Example: `ecdctr tables vacuum --config conf/datasets/kuairand.yml --yes`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.maintain import vacuum
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return vacuum(opened, remove=yes)
+        return vacuum(opened, remove=yes)
 
     def shown(result: dict[str, Any]) -> str:
         last = "removed" if result["removed"] else "nothing is removed yet; --yes removes these files"
         return f"{as_table(result['tables'])}\n{result['live_models']} live models; {last}"
 
-    conclude("tables vacuum", as_json, action, shown)
+    conclude_in_workspace("tables vacuum", config, overrides, as_json, action, shown)
 
 
 @tables.command("compact")
@@ -92,14 +89,12 @@ def tables_compact(
     Example: `ecdctr tables compact`
     """
 
-    def action() -> dict[str, Any]:
+    def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.maintain import compact_tables, renew_vocabulary
-        from ecdctr.pipelines.workspace import workspace
 
-        with workspace(load(config, overrides)) as opened:
-            return renew_vocabulary(opened) if vocabulary else compact_tables(opened)
+        return renew_vocabulary(opened) if vocabulary else compact_tables(opened)
 
     def shown(result: dict[str, Any]) -> str:
         return lines(result) if vocabulary else as_table(result["tables"])
 
-    conclude("tables compact", as_json, action, shown)
+    conclude_in_workspace("tables compact", config, overrides, as_json, action, shown)

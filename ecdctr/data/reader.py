@@ -16,11 +16,11 @@ from random import Random
 
 import numpy as np
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
-import torch
 
 from ecdctr.data.batch import Batch
 from ecdctr.data.footers import check_files
-from ecdctr.data.row_groups import Array, RowGroupReader, Rows, columns_of, to_rows
+from ecdctr.data.row_groups import RowGroupReader
+from ecdctr.data.rows import Array, Rows, columns_of, to_batch, to_rows
 from ecdctr.data.shard_plan import FileRows, LanePlan, owned_lanes
 from ecdctr.features import FeatureSet
 
@@ -80,7 +80,7 @@ def iterate(
             for step in steps:
                 ranges = plan.rows_of(step, global_batch)
                 parts = [part for lane in lanes for part in lane.take(ranges[lane.lane][1] - ranges[lane.lane][0])]
-                yield finish(_join(parts, features, names))
+                yield finish(to_batch(parts, features, names))
 
         yield from _ahead(assemble)
     finally:
@@ -216,66 +216,6 @@ def _from_row(parts: list[Part], skip: int) -> tuple[list[Part], int]:
         skip -= parts[first].rows
         first += 1
     return parts[first:], skip
-
-
-def _join(parts: list[Rows], features: FeatureSet, names: bool) -> Batch:
-    if not parts:
-        parts = [_no_rows(features, names)]
-
-    def joined(arrays: list[Array], dtype: type[np.generic] | None = None) -> torch.Tensor:
-        # Always a copy: a batch must not keep its buffer alive, nor change it.
-        return torch.from_numpy(np.concatenate(arrays, dtype=dtype))
-
-    def listed(arrays: list[Array | None]) -> list[str] | None:
-        return [name for array in arrays if array is not None for name in array.tolist()] if names else None
-
-    return Batch(
-        ids=joined([part.ids for part in parts], np.int64),
-        numbers=joined([part.numbers for part in parts]),
-        sequences=_sequences([part.sequences for part in parts], features),
-        label=joined([part.label for part in parts]),
-        weight=joined([part.weight for part in parts]),
-        day=joined([part.day for part in parts]),
-        domain=joined([part.domain for part in parts]),
-        event_id=listed([part.event_id for part in parts]),
-        user=listed([part.user for part in parts]),
-    )
-
-
-def _sequences(parts: Sequence[Mapping[str, Array]], features: FeatureSet) -> dict[str, torch.Tensor]:
-    """Sequences `(B, T)`, each list with its attributes cut where the longest of them ends in these rows."""
-    cut: dict[str, torch.Tensor] = {}
-    for name in features.list_fields:
-        columns = [name, *features.attributes(name)]
-        length = max(_length(part[column]) for part in parts for column in columns)
-        for column in columns:
-            # A copy: a batch must not keep its buffer alive.
-            cut[column] = torch.from_numpy(np.concatenate([part[column][:, :length] for part in parts], dtype=np.int64))
-    return {name: cut[name] for name in features.sequence_fields}
-
-
-def _length(sequence: Array) -> int:
-    """Places `(B, T)` up to the last one that is no padding in some row; at least one."""
-    rows, length = sequence.shape
-    # From the end, since one long row is enough.
-    while length > 1 and rows and not sequence[:, length - 1].any():
-        length -= 1
-    return length if rows else 1
-
-
-def _no_rows(features: FeatureSet, names: bool) -> Rows:
-    empty = np.empty(0, np.object_) if names else None
-    return Rows(
-        ids=np.empty((0, len(features.id_fields)), np.int64),
-        numbers=np.empty((0, len(features.number_fields)), np.float32),
-        sequences={name: np.empty((0, length), np.int64) for name, length in features.sequence_fields.items()},
-        label=np.empty(0, np.float32),
-        weight=np.empty(0, np.float32),
-        day=np.empty(0, np.int64),
-        domain=np.empty(0, np.int64),
-        event_id=empty,
-        user=empty,
-    )
 
 
 def _ahead(source: Callable[[], Iterator[Batch]]) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Row groups of a lane's files as arrays, in the order of the plan, read through Petastorm.
+"""Row groups of a lane's files as Arrow tables, in the order of the plan, read through Petastorm.
 
 Petastorm can read row groups in the order of their files, or in one that it draws itself; ours takes the order that it is
 given. Its stock worker copies every table once and builds sequences row by row; ours hands over Arrow tables, of a large row
@@ -9,11 +9,8 @@ read ahead beyond what the caller asks for.
 import time
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
@@ -22,11 +19,11 @@ from petastorm.reader import Reader
 from petastorm.workers_pool.dummy_pool import DummyPool
 from petastorm.workers_pool.worker_base import WorkerBase
 
+from ecdctr.data.rows import columns_of
 from ecdctr.data.shard_plan import FileRows
 from ecdctr.exceptions import InputError
 from ecdctr.features import FeatureSet
 
-Array = npt.NDArray[Any]
 ALL_AT_ONCE = 1 << 40
 BUFFER_ROWS = 1 << 17
 """Most rows that are decoded at a time, so that memory does not follow the size of row groups."""
@@ -39,39 +36,6 @@ OLD_INTERFACE = (
     r"pyarrow\.localfs is deprecated",
 )
 """What pyarrow says of the interface through which Petastorm opens files; the pinned pair has no other one."""
-
-
-@dataclass
-class Rows:
-    """Arrays of some rows; the fields are those of `Batch`."""
-
-    ids: Array
-    numbers: Array
-    sequences: dict[str, Array]
-    label: Array
-    weight: Array
-    day: Array
-    domain: Array
-    event_id: Array | None
-    user: Array | None
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def slice(self, start: int, stop: int) -> "Rows":
-        """Rows `[start, stop)`, without a copy."""
-        part = slice(start, stop)
-        return Rows(
-            self.ids[part],
-            self.numbers[part],
-            {name: array[part] for name, array in self.sequences.items()},
-            self.label[part],
-            self.weight[part],
-            self.day[part],
-            self.domain[part],
-            None if self.event_id is None else self.event_id[part],
-            None if self.user is None else self.user[part],
-        )
 
 
 Buffers = Generator[tuple[int, int, pa.Table], None, None]
@@ -183,92 +147,3 @@ class RowGroupReader:
         """End Petastorm's thread."""
         self._reader.stop()
         self._reader.join()
-
-
-def columns_of(features: FeatureSet, names: bool) -> list[str]:
-    """Columns of a samples table that make a batch."""
-    return [*features.columns, "label", "weight", "day", *(["event_id", "user"] if names else [])]
-
-
-def to_rows(table: pa.Table, file: FileRows, features: FeatureSet, names: bool, order: Array | None) -> Rows:
-    """Arrays of a buffer; ids and sequences in 32 bits where they fit.
-
-    Args:
-        table: The buffer.
-        file: Its file, whose rows are all of one domain.
-        features: Order of ids and numbers; lengths of sequences.
-        names: Whether event and user ids are in the table.
-        order: Which row comes at which place; None keeps the table's order.
-
-    Raises:
-        InputError: A null, an id that is no integer, or a sequence of another length.
-    """
-    path = file.path
-
-    def column(name: str, dtype: type[np.generic]) -> Array:
-        if name in file.constants:
-            return np.full(table.num_rows, file.constants[name], dtype)
-        array = _whole(table, name, path)
-        if dtype is np.int64 and not pa.types.is_integer(array.type):
-            raise InputError(f"{path}: column {name} is {array.type}: expected an integer")
-        values: Array = array.to_numpy(zero_copy_only=False)
-        return values.astype(dtype, copy=False)
-
-    def ordered(values: Array) -> Array:
-        return values if order is None else values[order]
-
-    rows = table.num_rows
-    columns = [column(name, np.int64) for name in features.id_fields]
-    ids = np.empty((rows, len(columns)), np.result_type(*map(_narrow, columns), np.int32))
-    for place, values in enumerate(columns):
-        ids[:, place] = ordered(values)
-    numbers = np.empty((rows, len(features.number_fields)), np.float32)
-    for place, name in enumerate(features.number_fields):
-        numbers[:, place] = ordered(column(name, np.float32))
-    return Rows(
-        ids=ids,
-        numbers=numbers,
-        sequences={
-            name: ordered(_sequence(table, name, length, path)) for name, length in features.sequence_fields.items()
-        },
-        label=ordered(column("label", np.float32)),
-        weight=ordered(column("weight", np.float32)),
-        day=ordered(column("day", np.int64)),
-        domain=np.full(rows, file.domain, np.int64),
-        event_id=ordered(column("event_id", np.object_)) if names else None,
-        user=ordered(column("user", np.object_)) if names else None,
-    )
-
-
-def _whole(table: pa.Table, name: str, path: str) -> Any:
-    array = table.column(name).combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    if array.null_count:
-        raise InputError(
-            f"{path}: column {name} has {array.null_count} nulls: samples have none", hint="write that day again"
-        )
-    return array
-
-
-def _sequence(table: pa.Table, name: str, length: int, path: str) -> Array:
-    array = _whole(table, name, path)
-    values = array.flatten()
-    lengths = np.diff(array.offsets.to_numpy())
-    if values.null_count or not pa.types.is_integer(values.type) or (lengths != length).any():
-        raise InputError(
-            f"{path}: sequence {name} is {array.type} with lengths {lengths.min(initial=length)} to "
-            f"{lengths.max(initial=length)} and {values.null_count} nulls: expected {length} integers in every row",
-            hint="write the samples again with this configuration",
-        )
-    matrix: Array = values.to_numpy(zero_copy_only=False).reshape(-1, length)
-    return matrix.astype(_narrow(matrix), copy=False)
-
-
-def _narrow(values: Array) -> np.dtype[Any]:
-    """The narrower of 32 and 64 bits that holds all of some integers."""
-    bounds = np.iinfo(np.int32)
-    fits = np.can_cast(values.dtype, np.int32) or (
-        values.min(initial=0) >= bounds.min and values.max(initial=0) <= bounds.max
-    )
-    return np.dtype(np.int32 if fits else np.int64)

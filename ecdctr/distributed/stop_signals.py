@@ -34,12 +34,8 @@ def interruptible() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption) for number in SIGNALS}
-    try:
+    with _handled(interruption):
         yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -58,7 +54,6 @@ def stop_on_signal(asked: Callable[[], bool], stop: Callable[[], None], told: st
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        outer = before[signal.Signals(number)]
         if isinstance(outer, Interruption):
             outer.asked = True
         if asked():
@@ -66,9 +61,18 @@ def stop_on_signal(asked: Callable[[], bool], stop: Callable[[], None], told: st
         stop()
         logger.warning("%s: %s", signal.Signals(number).name, told)
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    # Looked up before a signal can come that asks for it.
+    outer = signal.getsignal(signal.SIGTERM)
+    with _handled(ask):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within a block of the main thread, give both signals to a handler."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -11,6 +11,7 @@ from ecdctr.config import Config
 from ecdctr.etl.ingest import Ingest
 from ecdctr.etl.shuffles import merged_if_many, shuffles_of
 from ecdctr.etl.tokens import token
+from ecdctr.etl.vocabulary import open_vocabularies, with_totals
 from ecdctr.features.columns import ITEM, USER
 from ecdctr.lake.tables import Lake
 
@@ -48,10 +49,12 @@ def new_id_shares(
         field = F.when(F.col("field") == USER, 0).when(F.col("field") == ITEM, 1)
         words = lake.read("vocabulary").select(field.alias("v"), "token")
         counts = counts.join(merged_if_many(words, known), ["v", "token"], "left_anti")
-    fresh = _with_admission(counts, config).where(F.col("admitted").isNull() | (F.col("day") <= F.col("admitted")))
+    fresh = _with_admission(counts, config).where(
+        F.col("admitted").isNull() | (F.unix_date("event_date") <= F.col("admitted"))
+    )
     shares = {(domain, day, field): 0.0 for domain, day in rows for field in FIELDS}
     with shuffles_of(lake.spark, len(FIELDS) * sum(rows.values()) + known):
-        for row in fresh.groupBy("domain", "event_date", "v").agg(F.sum("n").alias("n")).collect():
+        for row in fresh.groupBy("domain", "event_date", "v").agg(F.sum("count").alias("n")).collect():
             key = row["domain"], row["event_date"], FIELDS[row["v"]]
             if key in shares:
                 shares[key] = row["n"] / rows[key[:2]]
@@ -70,19 +73,13 @@ def _counts(config: Config, found: Mapping[str, Ingest], new: Sequence[dt.date])
             pairs.append(F.struct(F.lit(place).alias("v"), token([name], mark).alias("token")))
         frames.append(good.select(F.lit(domain).alias("domain"), "event_date", F.inline(F.array(*pairs))))
     rows = functools.reduce(DataFrame.unionByName, frames)
-    counts = rows.groupBy("v", "token", "event_date", "domain").agg(F.count("*").alias("n"))
-    return counts.withColumn("day", F.unix_date("event_date"))
+    return rows.groupBy("v", "token", "event_date", "domain").count()
 
 
 def _with_admission(counts: DataFrame, config: Config) -> DataFrame:
     """Adds the day on which a token is admitted by its rows of the new days, since 1970; null where it is not."""
-    of_token = Window.partitionBy("v", "token")
-    earned = F.lit(False)
-    for place, name in enumerate(FIELDS):
-        rules = config.vocabulary(name)
-        days = of_token.orderBy("day")
-        if rules.window is not None:
-            days = days.rangeBetween(1 - rules.window, Window.currentRow)
-        earned = F.when(F.col("v") == place, F.sum("n").over(days) >= rules.min_count).otherwise(earned)
-    day = F.min(F.when(F.col("earned"), F.col("day"))).over(of_token) + config.dataset.late_window
-    return counts.withColumn("earned", earned).withColumn("admitted", day)
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in open_vocabularies(config)}
+    summed = with_totals(counts, [vocabularies[name] for name in FIELDS])
+    earned = F.when(F.col("total") >= F.col("needed"), F.unix_date("event_date"))
+    first = F.min(earned).over(Window.partitionBy("v", "token"))
+    return summed.withColumn("admitted", first + config.dataset.late_window)

@@ -9,7 +9,7 @@ out whether days are prepared one by one or all together, and no later day chang
 import bisect
 import datetime as dt
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +76,7 @@ def high_water_marks(lake: Lake, features: FeatureSet) -> HighWaterMarks:
 
 
 @dataclass(frozen=True)
-class _Open:
+class OpenVocabulary:
     """An open vocabulary: where its tokens come from, and its rules."""
 
     name: str
@@ -84,12 +84,12 @@ class _Open:
     rules: VocabularyConfig
 
 
-def open_vocabularies(config: Config) -> list[_Open]:
+def open_vocabularies(config: Config) -> list[OpenVocabulary]:
     """The vocabularies that grow, in order of first use."""
     sources: dict[str, list[TokenSource]] = {}
     for source in token_sources(config.dataset.features).values():
         sources.setdefault(source.vocabulary, []).append(source)
-    return [_Open(name, found, config.vocabulary(name)) for name, found in sources.items()]
+    return [OpenVocabulary(name, found, config.vocabulary(name)) for name, found in sources.items()]
 
 
 def grow(
@@ -170,7 +170,7 @@ def expired_ids(lake: Lake, config: Config, date: dt.date) -> DataFrame:
     return _with_expiry(lake, open_vocabularies(config), known, date).where("expired").select("field", "id")
 
 
-def _with_expiry(lake: Lake, vocabularies: list[_Open], known: DataFrame, until: dt.date) -> DataFrame:
+def _with_expiry(lake: Lake, vocabularies: list[OpenVocabulary], known: DataFrame, until: dt.date) -> DataFrame:
     """Rows of the vocabulary with `v`, the last day `seen` within the longest limit before `until`, and `expired`."""
     places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
     rows = known.withColumn("v", places[F.col("field")])
@@ -187,7 +187,7 @@ def _with_expiry(lake: Lake, vocabularies: list[_Open], known: DataFrame, until:
     return rows.join(seen, ["v", "token"], "left").withColumn("expired", gone)
 
 
-def _tokens(lake: Lake, vocabularies: list[_Open], since: dt.date | None, until: dt.date) -> DataFrame:
+def _tokens(lake: Lake, vocabularies: list[OpenVocabulary], since: dt.date | None, until: dt.date) -> DataFrame:
     """One row per impression and token: v (place of the vocabulary), token, event_date."""
     frames = []
     for domain in DOMAINS:
@@ -214,7 +214,7 @@ def _pair(place: int, text: Any) -> Any:
     return F.struct(F.lit(place).alias("v"), text.alias("token"))
 
 
-def _first_counted(vocabularies: list[_Open], since: dt.date) -> dt.date | None:
+def _first_counted(vocabularies: list[OpenVocabulary], since: dt.date) -> dt.date | None:
     """The first day whose impressions count towards an admission from `since` on; None: the first of all."""
     windows = [vocabulary.rules.window for vocabulary in vocabularies]
     if None in windows:
@@ -222,7 +222,9 @@ def _first_counted(vocabularies: list[_Open], since: dt.date) -> dt.date | None:
     return since - dt.timedelta(days=max(window for window in windows if window is not None) - 1)
 
 
-def _counts(lake: Lake, vocabularies: list[_Open], first: dt.date | None, since: dt.date, until: dt.date) -> DataFrame:
+def _counts(
+    lake: Lake, vocabularies: list[OpenVocabulary], first: dt.date | None, since: dt.date, until: dt.date
+) -> DataFrame:
     """Impressions by token and day, from the first day that counts on, for tokens of the new days not yet admitted."""
     tokens = _tokens(lake, vocabularies, first, until)
     known = _rows_known(lake)
@@ -233,25 +235,41 @@ def _counts(lake: Lake, vocabularies: list[_Open], first: dt.date | None, since:
     return tokens.groupBy("v", "token", "event_date").count()
 
 
-def _known(lake: Lake, vocabularies: list[_Open]) -> DataFrame:
+def _known(lake: Lake, vocabularies: list[OpenVocabulary]) -> DataFrame:
     places = F.create_map(*(F.lit(x) for place, v in enumerate(vocabularies) for x in (v.name, place)))
     return lake.read(TABLE).select(places[F.col("field")].alias("v"), "token")
 
 
-def _admitted(counts: DataFrame, vocabularies: list[_Open], since: dt.date, late_window: int) -> DataFrame:
-    """One row per admitted token: v, token, first_seen, last_seen, count, admitted."""
-    needed = F.element_at(F.array(*(F.lit(v.rules.min_count) for v in vocabularies)), F.col("v") + 1)
+def with_totals(counts: DataFrame, vocabularies: Sequence[OpenVocabulary]) -> DataFrame:
+    """Adds what each token has by the end of each of its days, and what it needs for an id of its own.
+
+    Args:
+        counts: v (place of the vocabulary), token, event_date, count; perhaps several rows of one day.
+        vocabularies: In order of v.
+
+    Returns:
+        With `total` impressions in the vocabulary's window up to the day, the `first_seen` day of these, and `needed`.
+    """
     token = Window.partitionBy("v", "token")
-    reached = F.col("total") >= needed
     if all(v.rules.window is None for v in vocabularies):
         summed = counts.withColumns(_so_far(token.orderBy("event_date")))
-        # Sums that only grow pass the minimum once.
-        earned = summed.where(reached & (F.col("total") - F.col("count") < needed))
     else:
-        summed = counts.withColumn("day", F.unix_date("event_date"))
-        summed = summed.withColumns(_within_windows(token.orderBy("day"), vocabularies))
-        summed = summed.withColumn("first", F.min(F.when(reached, F.col("day"))).over(token))
-        earned = summed.where(F.col("day") == F.col("first"))
+        summed = counts.withColumn("_day", F.unix_date("event_date"))
+        summed = summed.withColumns(_within_windows(token.orderBy("_day"), vocabularies)).drop("_day")
+    needed = F.array(*(F.lit(v.rules.min_count) for v in vocabularies))
+    return summed.withColumn("needed", F.element_at(needed, F.col("v") + 1))
+
+
+def _admitted(counts: DataFrame, vocabularies: list[OpenVocabulary], since: dt.date, late_window: int) -> DataFrame:
+    """One row per admitted token: v, token, first_seen, last_seen, count, admitted."""
+    summed = with_totals(counts, vocabularies)
+    reached = F.col("total") >= F.col("needed")
+    if all(v.rules.window is None for v in vocabularies):
+        # Sums that only grow pass the minimum once.
+        earned = summed.where(reached & (F.col("total") - F.col("count") < F.col("needed")))
+    else:
+        first = F.min(F.when(reached, F.col("event_date"))).over(Window.partitionBy("v", "token"))
+        earned = summed.withColumn("_first", first).where(F.col("event_date") == F.col("_first"))
     return earned.select(
         "v",
         "token",
@@ -267,7 +285,7 @@ def _so_far(days: WindowSpec) -> dict[str, Any]:
     return {"total": F.sum("count").over(days), "first_seen": F.first("event_date").over(days)}
 
 
-def _within_windows(days: WindowSpec, vocabularies: list[_Open]) -> dict[str, Any]:
+def _within_windows(days: WindowSpec, vocabularies: Sequence[OpenVocabulary]) -> dict[str, Any]:
     """Impressions, and the first day, of the window that ends with each row's day, by each vocabulary's own length."""
     of_window: dict[int | None, list[int]] = {}
     for place, vocabulary in enumerate(vocabularies):
@@ -281,7 +299,7 @@ def _within_windows(days: WindowSpec, vocabularies: list[_Open]) -> dict[str, An
 
 
 @contextmanager
-def _placed(admitted: DataFrame, vocabularies: list[_Open], many: bool) -> Iterator[DataFrame]:
+def _placed(admitted: DataFrame, vocabularies: list[OpenVocabulary], many: bool) -> Iterator[DataFrame]:
     """Keeps the tokens for a block, with the bucket and the 1-based place within vocabulary, day and bucket.
 
     One task orders each of these groups; where there are `many` rows, all tasks order a range of tokens each, and the
@@ -351,7 +369,9 @@ def _written(rows: DataFrame, tokens: int) -> DataFrame:
     return dealt.sortWithinPartitions("field", "id")
 
 
-def _starts(marks: HighWaterMarks, vocabularies: list[_Open], blocks: list[Row]) -> list[tuple[int, dt.date, int]]:
+def _starts(
+    marks: HighWaterMarks, vocabularies: list[OpenVocabulary], blocks: list[Row]
+) -> list[tuple[int, dt.date, int]]:
     """First block of each vocabulary and day of `_blocks`."""
     starts = []
     following: dict[int, int] = {}
@@ -366,7 +386,7 @@ def _starts(marks: HighWaterMarks, vocabularies: list[_Open], blocks: list[Row])
 
 
 def _with_ids(
-    spark: SparkSession, placed: DataFrame, starts: list[tuple[int, dt.date, int]], vocabularies: list[_Open]
+    spark: SparkSession, placed: DataFrame, starts: list[tuple[int, dt.date, int]], vocabularies: list[OpenVocabulary]
 ) -> DataFrame:
     table = local_frame(spark, starts, "v int, admitted date, start bigint")
     names = F.element_at(F.array(*(F.lit(v.name) for v in vocabularies)), F.col("v") + 1)

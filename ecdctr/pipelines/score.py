@@ -1,7 +1,6 @@
 """`score`: rows of the ad log → click probabilities by the version that serves, on Spark."""
 
 import datetime as dt
-import functools
 import logging
 import time
 from pathlib import Path
@@ -16,10 +15,9 @@ from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.lake.outputs import refuse_other_content, replace_day
 from ecdctr.lake.pinned import PinnedLake
 from ecdctr.lake.schema import SCORES, TABLES
-from ecdctr.pipelines.serving import refuse_broken, serving_version, write_serving_embeddings
+from ecdctr.pipelines.serving import opener, refuse_broken, serving_version, write_serving_embeddings
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.scoring.batch_scores import with_probabilities
-from ecdctr.training.published import opened
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +68,7 @@ def score_table(
         write_serving_embeddings(workspace, entry, structure)
         lake = PinnedLake(workspace.lake, workspace.lease)
         encoded = encode_requests(lake, workspace.config, workspace.all_features, rows, date)
-        open_version = functools.partial(opened, str(workspace.store.path(entry.artifact)), str(workspace.store.root))
-        scored = with_probabilities(encoded, KEPT, open_version).withColumnsRenamed(
+        scored = with_probabilities(encoded, KEPT, opener(workspace, entry)).withColumnsRenamed(
             {"user": "user_id", ITEM_TEXT: "item_id"}
         )
         named = scored.selectExpr("*", f"'{entry.version}' AS model_version")

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from ecdctr.exceptions import AlreadyDone, InputError, IntegrityError, NotReadyError
@@ -14,7 +15,7 @@ from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.scoring.serving_embeddings import TABLE as EMBEDDINGS
 from ecdctr.scoring.serving_embeddings import append_serving_embeddings, has_serving_embeddings
-from ecdctr.training.published import opened
+from ecdctr.training.published import Published, opened
 from ecdctr.training.structure import Structure
 from ecdctr.transfer.snapshots import ENTITIES
 
@@ -149,6 +150,11 @@ def refuse_broken(workspace: Workspace, entry: LedgerEntry) -> Structure:
     return structure
 
 
+def opener(workspace: Workspace, entry: LedgerEntry) -> Callable[[], Published]:
+    """What opens a version wherever it is called, such as in Spark's workers; in one process the same object again."""
+    return functools.partial(opened, str(workspace.store.path(entry.artifact)), str(workspace.store.root))
+
+
 def write_serving_embeddings(workspace: Workspace, entry: LedgerEntry, structure: Structure) -> None:
     """Put the aggregated historical vectors of a version into the table `serving_embeddings`, where they are missing.
 
@@ -162,10 +168,9 @@ def write_serving_embeddings(workspace: Workspace, entry: LedgerEntry, structure
     history = structure.embeddings(workspace.store.root)
     if history is None or has_serving_embeddings(workspace.lake, entry.version):
         return
-    open_version = functools.partial(opened, str(workspace.store.path(entry.artifact)), str(workspace.store.root))
     rows = {entity: history.rows(entity) for entity in ENTITIES}
     with Publisher(workspace).told(EMBEDDINGS, [entry], "tpm_embeddings"):
-        append_serving_embeddings(workspace.lake, entry.version, rows, day_number(entry.date), open_version)
+        append_serving_embeddings(workspace.lake, entry.version, rows, day_number(entry.date), opener(workspace, entry))
 
 
 def _serve(workspace: Workspace, entry: LedgerEntry, before: str | None) -> dict[str, Any]:

@@ -122,7 +122,12 @@ def _reached(comparisons: Sequence[Comparison]) -> list[str]:
     """Arms of the method that are below no baseline, and above the strongest simple one on two data sets or more."""
     found = []
     for arm in _methods(comparisons):
-        on = [c for c in comparisons if _places([c], arm, [BASELINES[-1]], "better")]
+        # A log that was also walked with tuned arms is one log.
+        on = {
+            c.dataset.model_dump_json(exclude={"name"})
+            for c in comparisons
+            if _places([c], arm, [BASELINES[-1]], "better")
+        }
         if len(on) >= 2 and not _places(comparisons, arm, RIVALS, "worse"):
             found.append(f"`{arm}`")
     return found

@@ -12,9 +12,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ecdctr.lake.python_workers import keep_archives_read
 from ecdctr.lake.tables import Lake
 from ecdctr.scoring.snapshots import IDS_PER_TASK
+from ecdctr.scoring.workers import opened_parts
 
 TABLE = "serving_embeddings"
 NOBODY = 0
@@ -74,21 +74,17 @@ def _reader(
     entity: str, day: int, open_version: Callable[[], Aggregates]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        keep_archives_read()
-        torch.set_num_threads(1)
-        version = open_version()
-        for whole in batches:
-            for start in range(0, whole.num_rows, ROWS):
-                ids = torch.tensor(whole.column(0).slice(start, ROWS).to_numpy())
-                vectors, known = version.aggregated(entity, ids, day)
-                kept = known | (ids == NOBODY)
-                values = vectors[kept].numpy()
-                offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-                columns = [
-                    pa.array([entity] * len(values), pa.string()),
-                    pa.array(ids[kept].numpy()),
-                    pa.ListArray.from_arrays(offsets, values.ravel()),
-                ]
-                yield pa.RecordBatch.from_arrays(columns, ["entity", "id", "vector"])
+        for version, part in opened_parts(batches, open_version, ROWS):
+            ids = torch.tensor(part.column(0).to_numpy())
+            vectors, known = version.aggregated(entity, ids, day)
+            kept = known | (ids == NOBODY)
+            values = vectors[kept].numpy()
+            offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+            columns = [
+                pa.array([entity] * len(values), pa.string()),
+                pa.array(ids[kept].numpy()),
+                pa.ListArray.from_arrays(offsets, values.ravel()),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, ["entity", "id", "vector"])
 
     return read

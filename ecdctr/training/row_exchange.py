@@ -60,10 +60,7 @@ def exchange_gradients(
     if layout.first_sharded:
         replicated = merge_packed(gathered(packed[:cut]), dim)
     else:
-        if begun is None:
-            collective.all_reduce_(buffer)
-        else:
-            begun()
+        (begun or collective.begin_all_reduce_(buffer))()
         replicated = places[:0], gradients[:0]
     # Sharded rows lie behind the replicated ones, so the two stay in ascending order.
     parts = zip(replicated, merge_packed(received()[0], dim), strict=True)

@@ -267,8 +267,8 @@ def test_a_comparison_shares_what_a_run_has_published_and_adds_an_arm_later(fini
     assert time.monotonic() - since < 60
 
 
-def interrupt(config: Path, name: str, number: signal.Signals, *, group: bool) -> None:
-    """Start a command and send it a signal as soon as Spark has looked through the logs and goes on to write."""
+def assert_a_signal_ends(config: Path, name: str, number: signal.Signals, *, group: bool) -> None:
+    """Start a command, send it a signal as soon as Spark has looked through the logs and goes on to write, and see how it ends."""
     log = config.parent / "log"
     with log.open("w") as told:
         process = subprocess.Popen(
@@ -278,6 +278,7 @@ def interrupt(config: Path, name: str, number: signal.Signals, *, group: bool) -
     while time.monotonic() < deadline and process.poll() is None and "etl.prepare: check: " not in log.read_text():
         time.sleep(0.05)
     time.sleep(0.5)
+    assert process.poll() is None, log.read_text()
     (os.killpg if group else os.kill)(process.pid, number)
     out, _ = process.communicate(timeout=60)
     lines = log.read_text().splitlines()
@@ -298,7 +299,7 @@ def unprepared(finished, tmp_path) -> Path:
 
 
 def test_a_signal_while_spark_works_ends_a_command_in_one_line(unprepared):
-    interrupt(unprepared, "prepare", signal.SIGTERM, group=True)
+    assert_a_signal_ends(unprepared, "prepare", signal.SIGTERM, group=True)
 
 
 @pytest.mark.campaign  # a second whole run, interrupted in each of three commands
@@ -308,7 +309,7 @@ def test_an_interrupted_preparation_goes_on_in_whichever_command(finished, unpre
         ("prepare", signal.SIGINT, False), ("compare", signal.SIGTERM, False), ("run", signal.SIGINT, True),
         ("run", signal.SIGTERM, True),
     ):  # fmt: skip
-        interrupt(unprepared, name, number, group=group)
+        assert_a_signal_ends(unprepared, name, number, group=group)
     code, result = call(unprepared, "run")
     assert code == 0, result["error"]
     assert figures(unprepared.parent) == figures(finished)

@@ -299,9 +299,10 @@ def test_the_documentation_says_what_the_stored_comparisons_say():
         assert (DOCS / name).read_text() == page, "run: make results"
 
 
-def named(name: str, differences: list[dict]) -> Comparison:
+def named(name: str, differences: list[dict], rows: int | None = None) -> Comparison:
+    """Of a log of its own: no two have as many rows, unless these are given."""
     tree = example()
-    tree["dataset"] = tree["dataset"] | {"name": name}
+    tree["dataset"] = tree["dataset"] | {"name": name, "natural_rows": rows or 1000 + sum(name.encode())}
     tree["arms"] |= dict.fromkeys(("star", "ecdctr_gate"), tree["arms"]["ecdctr"])
     return Comparison.model_validate(tree | {"differences": differences})
 
@@ -314,6 +315,8 @@ def test_the_summary_says_on_how_many_data_sets_the_aim_is_reached():
     assert "- The aim is reached by `ecdctr`;" in both
     one = render_results([named("shop", [above]), named("mall", [])])
     assert "**No arm reaches it.**" in one
+    again = render_results([named("shop", [above], 1234), named("shop_tuned", [above], 1234)])
+    assert "**No arm reaches it.**" in again, "one log twice is no second data set"
     lost = difference("ecdctr", "star", "auc", -0.02, -0.03, -0.01)
     beaten = render_results([named("shop", [above, lost]), named("mall", [above])])
     assert "shop, AUC of `star`" in beaten

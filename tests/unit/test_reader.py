@@ -16,7 +16,7 @@ import torch
 from ecdctr.data.batch import Batch
 from ecdctr.data.footers import by_row_groups, check_files, read_footers
 from ecdctr.data.reader import AHEAD, iterate, reading_order
-from ecdctr.data.row_groups import to_rows
+from ecdctr.data.rows import to_rows
 from ecdctr.data.shard_plan import FileRows, plan_lanes
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import FeatureSet
