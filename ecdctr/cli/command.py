@@ -129,6 +129,13 @@ def lines(result: dict[str, Any]) -> str:
     return "\n".join(f"{key:<16} {value}" for key, value in result.items())
 
 
+def as_list(result: dict[str, Any], name: str) -> str:
+    """The part of a result that lists what a warehouse has; where it has nothing, which warehouse that is."""
+    if result[name]:
+        return as_table(result[name])
+    return f"{result['warehouse']} has no {name}; --set name=NAME looks into the warehouse of another run"
+
+
 def as_table(rows: list[dict[str, Any]]) -> str:
     """Rows for people, with a column for each key."""
     from rich.console import Console

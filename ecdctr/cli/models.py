@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude_in_workspace, lines
+from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_list, conclude_in_workspace, lines
 
 if TYPE_CHECKING:
     from ecdctr.pipelines.workspace import Workspace
@@ -22,11 +22,9 @@ def models_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
     def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import list_models
 
-        return {"versions": list_models(opened)}
+        return {"warehouse": str(opened.root), "versions": list_models(opened)}
 
-    conclude_in_workspace(
-        "models list", config, overrides, as_json, action, lambda result: as_table(result["versions"])
-    )
+    conclude_in_workspace("models list", config, overrides, as_json, action, lambda result: as_list(result, "versions"))
 
 
 @models.command("show")

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecdctr.cli.command import DEFAULT_CONFIG, ConfigPath, Json, Overrides, as_table, conclude_in_workspace, lines
+from ecdctr.cli.command import (
+    DEFAULT_CONFIG,
+    ConfigPath,
+    Json,
+    Overrides,
+    as_list,
+    as_table,
+    conclude_in_workspace,
+    lines,
+)
 
 if TYPE_CHECKING:
     from ecdctr.pipelines.workspace import Workspace
@@ -22,9 +31,9 @@ def tables_list(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None
     def action(opened: "Workspace") -> dict[str, Any]:
         from ecdctr.pipelines.inspect import list_tables
 
-        return {"tables": list_tables(opened)}
+        return {"warehouse": str(opened.root), "tables": list_tables(opened)}
 
-    conclude_in_workspace("tables list", config, overrides, as_json, action, lambda result: as_table(result["tables"]))
+    conclude_in_workspace("tables list", config, overrides, as_json, action, lambda result: as_list(result, "tables"))
 
 
 @tables.command("show")

@@ -110,7 +110,7 @@ def serving_version(
     if not versions:
         by = "" if date is None else f" by {date}"
         raise NotReadyError(
-            f"no version of level {LEVEL} and arm {name} is published for this configuration and seed{by}",
+            f"no version of level {LEVEL} and arm {name} is published in {workspace.root} for this configuration and seed{by}",
             hint="ecdctr run, or ecdctr train actr --date DATE; ecdctr models list shows what there is",
         )
     return versions[-1]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ecdctr import log
 from ecdctr.cli import app
-from ecdctr.cli.command import as_table
+from ecdctr.cli.command import as_list, as_table
 from ecdctr.distributed.stop_signals import stop_on_signal
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
 
@@ -181,3 +181,10 @@ def test_names_from_data_are_no_markup_in_tables():
     text = as_table([{"column": "[bold]x[/bold] [/] :smile:", "days": "[2024-01-01, 2024-01-05)"}])
     assert "[bold]x[/bold] [/] :smile:" in text
     assert "[2024-01-01, 2024-01-05)" in text
+
+
+def test_a_list_of_nothing_says_where_it_looked():
+    assert as_list({"warehouse": "warehouse/shop", "versions": []}, "versions").startswith(
+        "warehouse/shop has no versions; "
+    )
+    assert "a1" in as_list({"warehouse": "warehouse/shop", "versions": [{"version": "a1"}]}, "versions")
