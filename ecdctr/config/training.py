@@ -60,13 +60,15 @@ class TablesConfig(Settings):
     """Where the embedding tables of a level lie while it is trained; see docs/distributed.md."""
 
     exchange: Literal["replicated", "row_wise", "auto"] = "auto"
-    """Every rank holds all rows, or each row lies on one rank and is fetched by the others; `auto` decides table by table.
+    """Every rank holds all rows, or each row lies on one rank and is fetched by the others; `auto` decides by size.
     All give the same parameters."""
+    exchange_of: dict[str, Literal["replicated", "row_wise"]] = Field(default_factory=dict)
+    """Another `exchange` for some vocabularies, by their names."""
     shard_above_bytes: int = Field(default=2**27, ge=0)
-    """`auto`: tables above it, optimiser state included, are dealt to the ranks."""
+    """`auto`: once one table is above it, optimiser state included, all are dealt to the ranks."""
     max_table_bytes: int | None = Field(default=None, ge=1)
-    """Most bytes of tables and optimiser state on one rank: `auto` deals further tables, largest first, until they fit; what does
-    not fit is refused. None: no limit."""
+    """Most bytes of tables and optimiser state on one rank: `auto` deals all tables where they would not fit whole; what does not fit
+    is refused. None: no limit."""
 
 
 class EarlyStoppingConfig(Settings):

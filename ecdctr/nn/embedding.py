@@ -208,8 +208,7 @@ class EmbeddingTables:
                 f"table {name!r} is {(self.rows[name], self.dim)}, found {tuple(values.shape)}; it may only grow",
                 hint="give the model at least the rows of what it is loaded from, and the same embedding_dim",
             )
-        own = self.layout.part_of(name, values)
-        self.table(name)[: len(own)] = own
+        self.layout.fill(name, self.table(name), values)
         return self.rows[name] - len(values)
 
     def places(self, ids: Tensor, *vocabularies: str) -> Tensor:

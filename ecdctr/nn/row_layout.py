@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ecdctr.nn.distinct import distinct, take_rows
-from ecdctr.nn.stored_rows import StoredRows, every
+from ecdctr.nn.stored_rows import StoredRows, fill_every
 
 
 class Ranks(Protocol):
@@ -77,9 +77,13 @@ class RowLayout:
         """First row and step of the rows of a vocabulary that this rank holds."""
         return (self.rank, self.size) if name in self.sharded else (0, 1)
 
-    def part_of(self, name: str, values: Tensor | StoredRows) -> Tensor:
-        """Of values of a vocabulary's first rows, `(R, …)`, those of the rows that this rank holds."""
-        return every(values, *self.own(name))
+    def fill(self, name: str, target: Tensor, values: Tensor | StoredRows) -> int:
+        """Of values of a vocabulary's first rows, `(R, …)`, write those that this rank holds into the first rows of `target`.
+
+        Returns:
+            How many they are.
+        """
+        return fill_every(target, values, *self.own(name))
 
     def deal(self, places: Tensor) -> Dealt:
         """Deal fused places of sharded rows to the ranks that hold them; rows of one rank keep their order."""

@@ -29,19 +29,22 @@ class StoredRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def every(self, start: int, step: int) -> Tensor:
-        """Every `step`-th row from `start` on, `(R, …)`."""
+    def fill(self, target: Tensor, start: int, step: int) -> int:
+        """Write every `step`-th row from `start` on into the first rows of `target`; returns how many they are."""
         wanted, count = range(start, len(self), step), len(self.parts)
-        found = self.parts[0].new_empty(len(wanted), *self.shape[1:])
         # Of the rows wanted, each `period`-th lies in the same part, `stride` rows of that part further.
         period = count // gcd(count, step)
         stride = step * period // count
         for place, row in enumerate(wanted[:period]):
-            target = found[place::period]
-            target.copy_(self.parts[row % count][row // count :: stride][: len(target)])
-        return found
+            own = target[place : len(wanted) : period]
+            own.copy_(self.parts[row % count][row // count :: stride][: len(own)])
+        return len(wanted)
 
 
-def every(values: Tensor | StoredRows, start: int, step: int) -> Tensor:
-    """Every `step`-th row from `start` on, of values that lie in one piece or in parts."""
-    return values.every(start, step) if isinstance(values, StoredRows) else values[start::step]
+def fill_every(target: Tensor, values: Tensor | StoredRows, start: int, step: int) -> int:
+    """`StoredRows.fill` from values that lie in one piece or in parts; no table is ever in memory twice."""
+    if isinstance(values, StoredRows):
+        return values.fill(target, start, step)
+    own = values[start::step]
+    target[: len(own)] = own
+    return len(own)

@@ -91,6 +91,4 @@ class SparseOptimizer(ABC):
                     f"optimiser state {key!r} of shape {tuple(values.shape)} does not fit: expected {expected}",
                     hint="continue from a version of the same model and sparse_optimizer, or start with a warm start instead",
                 )
-            part = self.tables.layout.part_of(name, values)
-            own[key][: len(part)] = part
-            own[key][len(part) :] = 0
+            own[key][self.tables.layout.fill(name, own[key], values) :] = 0

@@ -35,8 +35,14 @@ def plan_tables(settings: TablesConfig, tables: Mapping[str, Sequence[TableSize]
         ranks: How many ranks there are; of one alone nothing is sharded.
 
     Raises:
-        ConfigError: One rank would hold more than `max_table_bytes`.
+        ConfigError: One rank would hold more than `max_table_bytes`, or `exchange_of` names a table that there is not.
     """
+    if not settings.exchange_of.keys() <= tables.keys():
+        raise ConfigError(
+            f"tables.exchange_of names {', '.join(sorted(settings.exchange_of.keys() - tables.keys()))}, which the model has no "
+            "vocabulary of",
+            hint=f"its vocabularies are {', '.join(tables)}",
+        )
     whole = {name: sum(size.bytes() for size in sizes) for name, sizes in tables.items()}
     part = {name: sum(size.bytes(ranks) for size in sizes) for name, sizes in tables.items()}
     limit = settings.max_table_bytes
@@ -44,14 +50,14 @@ def plan_tables(settings: TablesConfig, tables: Mapping[str, Sequence[TableSize]
     def held(sharded: set[str]) -> int:
         return sum(part[name] if name in sharded else whole[name] for name in tables)
 
-    chosen: set[str] = set()
-    if ranks > 1 and settings.exchange == "row_wise":
-        chosen = set(tables)
-    elif ranks > 1 and settings.exchange == "auto":
-        chosen = {name for name, size in whole.items() if size > settings.shard_above_bytes}
-        for name in sorted(tables, key=lambda name: (-whole[name], name)):
-            if limit is not None and held(chosen) > limit:
-                chosen.add(name)
+    chosen = {name for name, exchange in settings.exchange_of.items() if exchange == "row_wise"} if ranks > 1 else set()
+    others = tables.keys() - settings.exchange_of.keys()
+    large = any(whole[name] > settings.shard_above_bytes for name in others)
+    # Once one table is dealt, the rounds in which rows are fetched are paid for; dealing the others then saves memory, and
+    # has each row updated on one rank instead of all.
+    dealt = settings.exchange == "auto" and (large or bool(chosen) or (limit is not None and held(chosen) > limit))
+    if ranks > 1 and (settings.exchange == "row_wise" or dealt):
+        chosen |= others
     if limit is not None and held(chosen) > limit:
         raise ConfigError(
             f"embedding tables and their optimiser state would take {held(chosen):,} bytes on each of {ranks} ranks with "
@@ -62,7 +68,9 @@ def plan_tables(settings: TablesConfig, tables: Mapping[str, Sequence[TableSize]
 
 
 def _way_out(settings: TablesConfig, total: int, sharded: int | None, limit: int) -> str:
-    if settings.exchange == "replicated" and sharded is not None and sharded <= limit:
-        return f"set tables.exchange to row_wise ({sharded:,} bytes on each rank) or auto, or raise max_table_bytes"
+    if sharded is not None and sharded <= limit:
+        # It could be dealt, so something keeps it whole.
+        kept = "tables.exchange" if settings.exchange == "replicated" else "the replicated of tables.exchange_of"
+        return f"set {kept} to row_wise ({sharded:,} bytes on each rank) or auto, or raise max_table_bytes"
     mode = "" if settings.exchange != "replicated" else " with tables.exchange row_wise"
     return f"train on {-(-total // limit)} ranks or more{mode}, lower embedding_dim, or raise max_table_bytes"

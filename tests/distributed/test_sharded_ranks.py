@@ -15,6 +15,7 @@ from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
+from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.level import train_level
 from ecdctr.training.task import Files, FineTune, LevelTask, Start
 from ecdctr.training.versions import FROZEN_TABLES, NETWORK, OPTIMIZER, TABLES, read_tensors
@@ -78,7 +79,9 @@ def parameters(root: Path, version: str) -> dict[str, torch.Tensor]:
     for file in (NETWORK, TABLES, OPTIMIZER, FROZEN_TABLES):
         if (folder / file).exists():
             for name, values in read_tensors(folder, file).items():
-                found[f"{file}.{name}"] = values if isinstance(values, torch.Tensor) else values.every(0, 1)
+                if isinstance(values, StoredRows):
+                    values.fill(whole := torch.empty(values.shape), 0, 1)
+                found[f"{file}.{name}"] = whole if isinstance(values, StoredRows) else values
     return found
 
 

@@ -145,7 +145,11 @@ def test_rows_written_by_some_ranks_are_read_by_others(written, read):
     stored = StoredRows([whole[rank::written] for rank in range(written)])
     assert stored.shape == whole.shape
     for rank in range(read):
-        assert torch.equal(stored.every(rank, read), whole[rank::read])
+        # A table may have more rows than what is read into it; these stay.
+        target = torch.full((len(whole[rank::read]) + 2, 2), 7.0)
+        assert stored.fill(target, rank, read) == len(target) - 2
+        assert torch.equal(target[:-2], whole[rank::read])
+        assert (target[-2:] == 7).all()
     with pytest.raises(ValueError, match="no table"):
         StoredRows([whole[:4], whole[:6]])
 
@@ -174,7 +178,8 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_any_number(tmp_path, size):
             name, file = key.partition(".")[2], f"adagrad.{key}"
             old = states[0].get(file)
             if old is None:
-                old = StoredRows([parts[rank][1][file] for rank in range(2)]).every(0, 1)
+                dealt = StoredRows([parts[rank][1][file] for rank in range(2)])
+                dealt.fill(old := torch.empty(dealt.shape), 0, 1)
             values = torch.cat([old, torch.zeros(grown[name] - ROWS[name])])
             first, step = made.tables.layout.own(name)
             assert torch.equal(state, values[first::step]), key
@@ -221,10 +226,17 @@ SIZES = {"big": [TableSize(1000, 17)], "mid": [TableSize(100, 17)], "small": [Ta
         ({}, 2, set()),
         ({"exchange": "row_wise"}, 2, set(SIZES)),
         ({"exchange": "row_wise"}, 1, set()),
-        ({"shard_above_bytes": 5000}, 2, {"big", "mid"}),
-        ({"shard_above_bytes": 5000}, 1, set()),
-        ({"max_table_bytes": 45_000}, 2, {"big"}),
-        ({"max_table_bytes": 38_100}, 2, {"big", "mid"}),
+        ({"shard_above_bytes": 50_000}, 2, set(SIZES)),
+        ({"shard_above_bytes": 50_000}, 1, set()),
+        ({"shard_above_bytes": 68_000}, 2, set()),
+        ({"shard_above_bytes": 50_000, "exchange_of": {"mid": "replicated"}}, 2, {"big", "small"}),
+        ({"shard_above_bytes": 50_000, "exchange_of": {"big": "replicated"}}, 2, set()),
+        ({"exchange_of": {"mid": "row_wise", "small": "replicated"}}, 2, {"big", "mid"}),
+        ({"exchange_of": {"mid": "row_wise"}}, 1, set()),
+        ({"exchange": "replicated", "exchange_of": {"mid": "row_wise"}}, 2, {"mid"}),
+        ({"exchange": "row_wise", "exchange_of": {"mid": "replicated"}}, 2, {"big", "small"}),
+        ({"max_table_bytes": 75_479}, 2, set(SIZES)),
+        ({"max_table_bytes": 75_480}, 2, set()),
         ({"exchange": "replicated", "max_table_bytes": 75_480}, 2, set()),
     ],
 )
@@ -236,6 +248,12 @@ def test_which_tables_are_sharded(settings, ranks, chosen):
     ("settings", "ranks", "found", "way_out"),
     [
         ({"exchange": "replicated"}, 2, "75,480", r"row_wise \(37,740 bytes"),
+        (
+            {"exchange_of": {"big": "replicated"}},
+            2,
+            "71,740",
+            r"replicated of tables.exchange_of to row_wise \(37,740 bytes",
+        ),
         ({"exchange": "auto"}, 1, "75,480", "2 ranks or more, lower"),
         ({"exchange": "replicated"}, 1, "75,480", "2 ranks or more with tables.exchange row_wise"),
     ],
@@ -246,3 +264,9 @@ def test_tables_beyond_the_limit_are_refused_with_bytes_limit_and_way_out(settin
     ) as caught:
         plan_tables(TablesConfig(max_table_bytes=40_000, **settings), SIZES, ranks)
     assert re.search(way_out, caught.value.hint)
+
+
+def test_an_exchange_of_a_table_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match=r"exchange_of names mdi, which .* no vocabulary of") as caught:
+        plan_tables(TablesConfig(exchange_of={"mdi": "row_wise"}), SIZES, 2)
+    assert "big, mid, small" in caught.value.hint
