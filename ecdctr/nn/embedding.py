@@ -57,6 +57,8 @@ class EmbeddingTables:
         self.dims: dict[str, tuple[int, int]] = {}
         self.device = torch.device("cpu")
         self._weight: Tensor | None = None
+        self._undrawn = list(rows)
+        """Vocabularies whose rows nobody has given or drawn yet."""
         self._columns: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._touched: tuple[Tensor, Tensor] | None = None
         self._set_layout(RowLayout(self.rows))
@@ -115,6 +117,7 @@ class EmbeddingTables:
         twin = copy.copy(self)
         memo[id(self)] = twin
         twin._weight = None if self._weight is None else self._weight.clone()
+        twin._undrawn = list(self._undrawn)
         twin._columns, twin._touched = {}, None
         return twin
 
@@ -125,10 +128,17 @@ class EmbeddingTables:
         Raises:
             TrainingError: Not enough memory.
         """
+        self.draw()
+        return self._matrix()
+
+    def draw(self) -> None:
+        """Take memory for the rows, and draw those that nobody has given; with sharded vocabularies by all ranks together."""
+        while self._undrawn:
+            self._initialise(self._undrawn.pop(0))
+
+    def _matrix(self) -> Tensor:
         if self._weight is None:
             self._weight = self.new_rows(self.dim, make=torch.empty)
-            for name in self.rows:
-                self._initialise(name)
         return self._weight
 
     def new_rows(self, *shape: int, make: Callable[..., Tensor] = torch.zeros) -> Tensor:
@@ -146,18 +156,19 @@ class EmbeddingTables:
                 hint="train with tables.exchange row_wise on more ranks, a smaller embedding_dim, or more memory",
             ) from error
 
-    def _initialise(self, name: str) -> None:
-        table, blocks = self.table(name), range(0, self.rows[name], INIT_BLOCK)
+    def _initialise(self, name: str, given: int = 0) -> None:
+        """Draw the rows of a vocabulary; of its first `given` ones, which are to be overwritten, no more than a block's."""
+        table = self.split(self._matrix())[name]
+        first, end = given // INIT_BLOCK, -(-self.rows[name] // INIT_BLOCK)
         if name in self.layout.sharded:
             # Each rank draws some of the blocks and hands their rows to those that hold them.
-            size = self.layout.size
-            for first in range(0, len(blocks), size):
-                block = first + self.layout.rank
-                drawn = self._drawn(name, block) if block < len(blocks) else torch.empty(0, self.dim)
-                self.layout.spread(drawn, first * INIT_BLOCK, INIT_BLOCK, table)
+            for turn in range(first, end, self.layout.size):
+                block = turn + self.layout.rank
+                drawn = self._drawn(name, block) if block < end else torch.empty(0, self.dim)
+                self.layout.spread(drawn, turn * INIT_BLOCK, INIT_BLOCK, table)
         else:
-            for block, start in enumerate(blocks):
-                table[start : start + INIT_BLOCK] = self._drawn(name, block)
+            for block in range(first, end):
+                table[block * INIT_BLOCK : (block + 1) * INIT_BLOCK] = self._drawn(name, block)
         if self.layout.own(name)[0] == 0:
             table[PADDING] = 0.0
         if name in self.dims:
@@ -208,7 +219,11 @@ class EmbeddingTables:
                 f"table {name!r} is {(self.rows[name], self.dim)}, found {tuple(values.shape)}; it may only grow",
                 hint="give the model at least the rows of what it is loaded from, and the same embedding_dim",
             )
-        self.layout.fill(name, self.table(name), values)
+        table = self.split(self._matrix())[name]
+        if name in self._undrawn:
+            self._undrawn.remove(name)
+            self._initialise(name, len(values))
+        self.layout.fill(name, table, values)
         return self.rows[name] - len(values)
 
     def places(self, ids: Tensor, *vocabularies: str) -> Tensor:

@@ -180,6 +180,9 @@ def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[
         trainer.load_table_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
     if task.start.kind == "continue":
         trainer.load_optimizer_state(read_tensors(Path(task.start.artifact or ""), OPTIMIZER))
+    # Rows that no parent gave are drawn now, which is no part of the first step.
+    for each in (model.tables, *model.twin_tables()):
+        each.draw()
     return trainer, moved
 
 

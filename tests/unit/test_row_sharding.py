@@ -1,5 +1,6 @@
 """Tables dealt to ranks row by row: the same bits as replicated ones, through training, checkpoints and versions."""
 
+import copy
 import re
 
 import pytest
@@ -127,6 +128,36 @@ def test_each_rank_holds_its_share_of_the_rows_with_the_values_of_a_whole_table(
         )
 
     assert run_inline(3, share) == [True] * 3
+
+
+@pytest.mark.parametrize("given", [1, 4096, 20_000, 70_001])
+@pytest.mark.parametrize("sharded", [[], ["a"]])
+def test_rows_that_a_parent_gives_are_not_drawn(monkeypatch, given, sharded):
+    monkeypatch.setattr(embedding, "INIT_BLOCK", 4096)
+    whole = EmbeddingTables({"a": 70_001, "b": 9}, {"a": 1, "b": 1}, 3, seed=5)
+    expected = torch.cat([torch.full((given, 3), 7.0), whole.table("a")[given:]])
+    drawn, draw = [], EmbeddingTables._drawn
+
+    def seen(tables, name, block):
+        drawn.append((name, block))
+        return draw(tables, name, block)
+
+    monkeypatch.setattr(EmbeddingTables, "_drawn", seen)
+
+    def share(collective):
+        tables = EmbeddingTables({"a": 70_001, "b": 9}, {"a": 1, "b": 1}, 3, seed=5)
+        tables.shard(sharded, collective)
+        assert tables.load_table("a", torch.full((given, 3), 7.0)) == 70_001 - given
+        twin = copy.deepcopy(tables)
+        for each in (tables, twin):
+            first, step = each.layout.own("a")
+            assert torch.equal(each.table("a"), expected[first::step])
+            assert torch.equal(each.table("b"), whole.table("b"))
+        return True
+
+    assert run_inline(2, share) == [True] * 2
+    # A block that has given and other rows is drawn whole; of a sharded vocabulary every block by one rank.
+    assert {block for name, block in drawn if name == "a"} == set(range(given // 4096, 18))
 
 
 def test_no_rank_touches_a_sharded_row_and_still_all_take_part():
