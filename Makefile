@@ -82,7 +82,9 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(RUNNER)" --extra "ecdctr-one-rank=$(RUNNER) --ranks 1 --threads-per-rank 1" \
 		--extra "ecdctr-one-core=$(RUNNER) --ranks 1 --threads-per-rank 1 --cores 1" --out "$(BENCH_OUT)" $(BENCH_MORE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ceiling
-	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json > docs/.performance.md
+	$(BIN)/python -m benchmarks.more_ranks
+	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json --more-ranks runs/more_ranks.json \
+		> docs/.performance.md
 	mv docs/.performance.md docs/performance.md
 
 bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md

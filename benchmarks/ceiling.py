@@ -10,13 +10,14 @@ import json
 import multiprocessing
 import os
 import time
+from itertools import product
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 
-BATCH, WARM, STEPS, ROUNDS = 2048, 5, 40, 5
+WARM, STEPS, ROUNDS = 5, 30, 5
 MODELS = ("deepfm", "din")
 
 
@@ -28,40 +29,41 @@ def main() -> None:
         "--data", type=Path, default=cache / "data/clickbench-1000000-1000000", help="a log of the peers' benchmark"
     )
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rows", type=int, nargs="+", default=[2048, 4096, 8192], help="of a process's step")
     parser.add_argument("--out", type=Path, default=Path("runs/ceiling.json"))
     arguments = parser.parse_args()
     found = []
-    for model in MODELS:
+    for model, rows in product(MODELS, arguments.rows):
         alone, together = [], []
         # In turns, so that what else the machine does falls on both.
         for _ in range(ROUNDS):
-            alone += _seconds(arguments.data, model, 1)
-            together += _seconds(arguments.data, model, arguments.processes)
+            alone += _seconds(arguments.data, model, rows, 1)
+            together += _seconds(arguments.data, model, rows, arguments.processes)
         ratio = arguments.processes * median(alone) / median(together)
         found.append(
             {
                 "model": model,
                 "processes": arguments.processes,
-                "rows_per_step": BATCH,
+                "rows_per_step": rows,
                 "alone_ms": median(alone) * 1e3,
                 "together_ms": median(together) * 1e3,
                 "ceiling": ratio,
             }
         )
         print(
-            f"{model}: a step of {BATCH:,} rows takes {median(alone) * 1e3:.1f} ms in one process, {median(together) * 1e3:.1f} ms "
+            f"{model}: a step of {rows:,} rows takes {median(alone) * 1e3:.1f} ms in one process, {median(together) * 1e3:.1f} ms "
             f"in each of {arguments.processes}: together at most {ratio:.2f} times the work of one"
         )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _seconds(data: Path, model: str, processes: int) -> list[float]:
+def _seconds(data: Path, model: str, rows: int, processes: int) -> list[float]:
     """Seconds of a step in each of so many processes that run at once."""
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(processes)
     with context.Pool(processes, initializer=_join, initargs=(together,)) as pool:
-        return pool.starmap(_train, [(data, model, number) for number in range(processes)], chunksize=1)
+        return pool.starmap(_train, [(data, model, rows, number) for number in range(processes)], chunksize=1)
 
 
 _together: Barrier | None = None
@@ -72,7 +74,7 @@ def _join(together: Barrier) -> None:
     _together = together
 
 
-def _train(data: Path, model: str, seed: int) -> float:
+def _train(data: Path, model: str, rows: int, seed: int) -> float:
     import torch
 
     from benchmarks.clickbench import SIZES, ClickBench
@@ -95,11 +97,11 @@ def _train(data: Path, model: str, seed: int) -> float:
         [FileRows(*file, constants=files.constants) for file in files.files], lanes=2, seed=seed, shuffle=True
     )
     batches = []
-    for batch in iterate(plan, 0, 1, features, BATCH):
+    for batch in iterate(plan, 0, 1, features, rows):
         batches.append(batch)
         if len(batches) == WARM + STEPS:
             break
-    trainer = Trainer(network, SingleProcess(), TrainingConfig(batch_size=BATCH), seed)
+    trainer = Trainer(network, SingleProcess(), TrainingConfig(batch_size=rows), seed)
     trainer.fit(batches[:WARM], WARM)
     assert _together is not None
     _together.wait(120)

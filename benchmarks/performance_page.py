@@ -5,15 +5,11 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.figures import spread
+from benchmarks.more_ranks_page import more_ranks
+from benchmarks.peer_runs import OURS, Run, is_clean
 
-OURS, ALONE, ONE_CORE = "ecdctr", "ecdctr-one-rank", "ecdctr-one-core"
-# The benchmark's own rule: a run beside which others took more than this part of the machine's time does not count.
-DISTURBED = 0.10
-
-Run = dict[str, Any]
 Key = tuple[str, int, int]
 
 
@@ -22,19 +18,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="the JSON file that run_peers.py wrote")
     parser.add_argument("--ceiling", type=Path, help="the JSON file that benchmarks.ceiling wrote")
+    parser.add_argument("--more-ranks", type=Path, help="the JSON file that benchmarks.more_ranks wrote")
     arguments = parser.parse_args()
     found = json.loads(arguments.runs.read_text(encoding="utf-8"))
-    ceilings = json.loads(arguments.ceiling.read_text(encoding="utf-8")) if arguments.ceiling else []
-    print(page(found["runs"], found["machine"]["cores"], ceilings))
+    ceilings, steps = (
+        json.loads(path.read_text(encoding="utf-8")) if path else []
+        for path in (arguments.ceiling, arguments.more_ranks)
+    )
+    print(page(found["runs"], found["machine"]["cores"], ceilings, steps))
 
 
-def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = ()) -> str:
+def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = (), steps: Sequence[Run] = ()) -> str:
     """The whole page.
 
     Args:
         runs: Runs of all peers, ours among them.
         cores: Of the machine that they ran on.
         ceilings: What `benchmarks.ceiling` found on it.
+        steps: What `benchmarks.more_ranks` found on it.
     """
     keys = sorted({(run["model"], run["rows"], run["vocab"]) for run in runs})
     parts = [
@@ -48,7 +49,7 @@ def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = ()) -> str:
         ),
         flatness(runs, cores),
         memory(runs, cores),
-        more_ranks(runs, cores, ceilings),
+        more_ranks(runs, cores, ceilings, steps),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -164,53 +165,6 @@ def memory(runs: Sequence[Run], cores: int) -> str:
 
 def _peers(of: dict[str, float]) -> list[str]:
     return [name for name in of if not name.startswith(OURS)]
-
-
-def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run]) -> str:
-    """Our rate with all ranks against one rank, each with one thread, and what the machine allows."""
-    limits = {limit["model"]: limit for limit in ceilings}
-    lines = []
-    for model, rows, vocab in sorted({(run["model"], run["rows"], run["vocab"]) for run in runs}):
-        rates: dict[str, dict[int, float]] = {OURS: {}, ALONE: {}, ONE_CORE: {}}
-        for run in runs:
-            if (
-                run["peer"] in rates
-                and is_clean(run, cores)
-                and (run["model"], run["rows"], run["vocab"]) == (model, rows, vocab)
-            ):
-                rates[run["peer"]][run["rep"]] = run["steady_sps"]
-        ours = rates[OURS]
-        against = {
-            peer: [ours[rep] / rate for rep, rate in rates[peer].items() if rep in ours] for peer in (ALONE, ONE_CORE)
-        }
-        if any(against.values()):
-            limit = f"{limits[model]['ceiling']:.2f}" if model in limits else "-"
-            lines.append(
-                f"| {model} | {vocab:,} | {spread(rates[ALONE].values(), '{:,.0f}')} | {spread(against[ALONE], '{:.2f}')} | "
-                f"{spread(against[ONE_CORE], '{:.2f}')} | {limit} |"
-            )
-    if not lines:
-        return ""
-    return "\n".join(
-        [
-            "## Two ranks against one, one thread each",
-            "",
-            "One rank alone reads and decodes its rows on the core that the second rank would have; held to one core, it does that on"
-            " its own, as each of two ranks does. The last column is what this machine allows: the rate of two processes that take"
-            " the same steps side by side, on rows in memory, and exchange nothing, against that of one"
-            " (`python -m benchmarks.ceiling`). Where it is below 2, the two share something that both need: caches, memory, or the"
-            " arithmetic units of one core.",
-            "",
-            "| model | ids | samples/s of one rank | two ranks : one | two ranks : one on one core | two that exchange nothing : one |",
-            "|---|---|---|---|---|---|",
-            *lines,
-        ]
-    )
-
-
-def is_clean(run: Run, cores: int) -> bool:
-    """Whether a run ended and had the machine to itself."""
-    return "e2e_s" in run and run["other_cpu_s"] <= DISTURBED * run["wall_s"] * cores
 
 
 if __name__ == "__main__":

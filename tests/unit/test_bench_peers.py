@@ -9,7 +9,9 @@ import pytest
 
 from benchmarks import runner
 from benchmarks.clickbench import ClickBench
-from benchmarks.performance_page import ALONE, ONE_CORE, OURS, memory, more_ranks
+from benchmarks.more_ranks_page import more_ranks
+from benchmarks.peer_runs import ALONE, ONE_CORE, OURS
+from benchmarks.performance_page import memory
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.tasks import Signals
 from ecdctr.training.level import train_level
@@ -58,10 +60,32 @@ def test_more_ranks_are_compared_within_a_repetition_and_beside_what_the_machine
         return kept | {"rows": 10, "vocab": 100, "e2e_s": 9.0, "wall_s": 9.0}
 
     runs = [run(OURS, 0, 150.0), run(ALONE, 0, 100.0), run(OURS, 1, 180.0), run(ALONE, 1, 100.0, other=9.0)]
-    text = more_ranks([*runs, run(ONE_CORE, 1, 100.0)], 2, [{"model": "din", "ceiling": 1.61}])
-    assert "| din | 100 | 100 | 1.50 | 1.80 | 1.61 |" in text
-    assert "| 1.50 | - | - |" in more_ranks(runs, 2, [])
-    assert more_ranks(runs[:1], 2, []) == ""
+    limits = [
+        {"model": "din", "rows_per_step": 4096, "alone_ms": 32.0, "together_ms": 35.0, "ceiling": 1.8},
+        {"model": "din", "rows_per_step": 2048, "alone_ms": 17.0, "together_ms": 20.0, "ceiling": 1.7},
+    ]
+    text = more_ranks([*runs, run(ONE_CORE, 1, 100.0)], 2, limits, [])
+    assert "| din | 100 | 100 | 1.50 | 1.80 | 1.60 |" in text
+    assert "| 1.50 | - | - |" in more_ranks(runs, 2, [], [])
+    assert more_ranks(runs[:1], 2, [], []) == ""
+
+
+def test_ranks_with_equal_rows_are_compared_within_a_repetition_and_their_steps_put_side_by_side():
+    def step(ranks, rows, rep, rate, forward):
+        kept = {"model": "din", "ids": 100, "ranks": ranks, "rows": rows, "rep": rep, "samples_per_second": rate}
+        return kept | {"step_ms": {"forward": forward, "exchange": 0.5 * (ranks - 1)}}
+
+    steps = [
+        step(1, 2048, 0, 100, 4.0),
+        step(2, 2048, 0, 170, 5.0),
+        step(1, 2048, 1, 110, 6.0),
+        step(1, 4096, 0, 120, 9.0),
+    ]
+    text = more_ranks([], 2, [{"model": "din", "rows_per_step": 2048, "ceiling": 1.9}], steps)
+    assert "| din | 100 | 2,048 | 105 (100–110) | 1.70 | 1.90 |" in text
+    assert "| model | ids | ranks x rows | forward | exchange | all |" in text
+    for line in ("1 x 4,096 | 9.0 | 0.0 | 9.0", "1 x 2,048 | 5.0 | 0.0 | 5.0", "2 x 2,048 | 5.0 | 0.5 | 5.5"):
+        assert f"| din | 100 | {line} |" in text
 
 
 def test_memory_is_held_to_the_leanest_peer_and_the_fixed_cost():

@@ -1,0 +1,79 @@
+"""What a second rank brings: the runner of the peers' benchmark with one rank and with two, one thread each, in turns.
+
+Beside a global batch that the ranks share, as the peers' benchmark has it, each rank gets as many rows in a step as the one
+has alone: then a step's fixed cost and the rows that its ids share weigh the same on both sides, as where ranks are added to
+train on more data. `make bench-peers` puts it on docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ceiling import MODELS
+
+ROOT = Path(__file__).parents[1]
+# Ranks and rows of each rank's step: a batch of 4,096 rows as one, as two halves, and one of the halves; then steps four times as large.
+SHAPES = ((1, 4096), (1, 2048), (2, 2048), (1, 8192), (2, 8192))
+
+
+def main() -> None:
+    """Measure, print a line for each run, and write the JSON file."""
+    cache = Path(os.environ.get("CTR_BENCH_CACHE", Path.home() / ".cache/ctr-bench"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    logs = [cache / f"data/clickbench-1000000-{vocab}" for vocab in (100_000, 10_000_000)]
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        default=logs,
+        help="logs of the peers' benchmark; by default small and large tables",
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--reps", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/more_ranks.json"))
+    arguments = parser.parse_args()
+    found = []
+    for model in arguments.models:
+        for data in arguments.data:
+            for rep in range(arguments.reps):
+                for ranks, rows in SHAPES:
+                    found.append(_run(data, model, ranks, rows) | {"rep": rep})
+                    print(
+                        f"{model}, {found[-1]['ids']:,} ids, {ranks} x {rows:,} rows: {found[-1]['samples_per_second']:,.0f} samples/s",
+                        flush=True,
+                    )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _run(data: Path, model: str, ranks: int, rows: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="ecdctr-ranks-") as work:
+        result = Path(work) / "result.json"
+        subprocess.run(
+            [
+                sys.executable, "-m", "benchmarks.runner", "--data", data, "--model", model, "--result", result, "--work", work,
+                "--ranks", str(ranks), "--threads-per-rank", "1", "--batch-size", str(ranks * rows),
+            ],
+            check=True, cwd=ROOT, timeout=600,
+        )  # fmt: skip
+        told = json.loads(result.read_text(encoding="utf-8"))
+    # The rank that the others wait for.
+    phases = max(told["rank_phases"], key=lambda one: sum(one.values()) - one["exchange"])
+    meta = json.loads((data / "meta.json").read_text(encoding="utf-8"))
+    return {
+        "model": model,
+        "ids": sum(meta["sizes"].values()),
+        "ranks": ranks,
+        "rows": rows,
+        "samples_per_second": told["steady_sps"],
+        "step_ms": {name: 1e3 * seconds / told["n_steps"] for name, seconds in phases.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()
