@@ -1,14 +1,14 @@
 """AutoInt+ (arXiv 1810.11921): self-attention across fields beside an MLP over the same embeddings."""
 
 from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.features import FeatureSet
-from ecdctr.models.full import FullModel
+from ecdctr.models.full import AttendedInputOptions, FullModel
 from ecdctr.nn.interacting import InteractingLayer
 from ecdctr.nn.mlp import MLP
 from ecdctr.nn.number_fields import NumberFields
@@ -23,19 +23,13 @@ class AutoInt(FullModel):
         features: The sample's contract.
         rows: Known rows of each vocabulary.
         seed: Of all initial values.
-        history_dim: Length of historical vectors; None: the model reads none.
-        embedding_dim: D.
         attention_layers: Interacting layers.
         attention_heads: Heads of each.
         attention_dim: Length of one head's vector.
         hidden_units: Of the MLP; none: AutoInt without one, as in the paper's first version.
-        attention_hidden_units: Of the target attention's scoring network.
         batch_norm: In the MLP.
         dropout: In the MLP.
-        snapshot_pooling: How snapshots become one vector.
-        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
-        history_gate: Whether a learned gate scales historical vectors.
-        history_dropout: Share of rows that train without a historical vector.
+        inputs: See `FullModel`.
     """
 
     def __init__(
@@ -44,28 +38,18 @@ class AutoInt(FullModel):
         rows: Mapping[str, int],
         *,
         seed: int,
-        history_dim: int | None = None,
-        embedding_dim: int = 16,
         attention_layers: int = 3,
         attention_heads: int = 2,
         attention_dim: int = 16,
         hidden_units: Sequence[int] = (128, 64),
-        attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
-        snapshot_pooling: PoolingMode = "attention",
-        history_count: int = 1,
-        history_gate: bool = False,
-        history_dropout: float = 0.0,
+        **inputs: Unpack[AttendedInputOptions],
     ) -> None:
-        super().__init__(
-            features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
-            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
-            history_gate=history_gate, history_dropout=history_dropout,
-        )  # fmt: skip
+        super().__init__(features, rows, seed=seed, **inputs)
         numbers = len(features.number_fields)
-        self.number_fields = NumberFields(numbers, embedding_dim)
-        width = embedding_dim
+        self.number_fields = NumberFields(numbers, self.embedding_dim)
+        width = self.embedding_dim
         self.interacting = nn.ModuleList()
         for _ in range(attention_layers):
             layer = InteractingLayer(width, attention_heads, attention_dim)

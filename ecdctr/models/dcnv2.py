@@ -1,16 +1,15 @@
 """DCN-v2 (arXiv 2008.13535) with target attention over click histories (DIN)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from ecdctr.config.schema import PoolingMode
 from ecdctr.data.batch import Batch
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
-from ecdctr.models.full import FullModel
+from ecdctr.models.full import AttendedInputOptions, FullModel
 from ecdctr.nn.cross import CrossNetwork
 from ecdctr.nn.mlp import MLP
 
@@ -22,19 +21,13 @@ class DCNv2(FullModel):
         features: The sample's contract.
         rows: Known rows of each vocabulary.
         seed: Of all initial values.
-        history_dim: Length of historical vectors; None: the model reads none.
-        embedding_dim: D.
         cross_layers: Cross layers.
         cross_rank: Rank of low-rank cross matrices; None: full.
         structure: `stacked`: the MLP reads what the cross network gives; `parallel`: both read the inputs.
         hidden_units: Of the MLP.
-        attention_hidden_units: Of the attention's scoring network.
         batch_norm: In the MLP.
         dropout: In the MLP.
-        snapshot_pooling: How snapshots become one vector.
-        history_count: K, snapshots of an id; only pooling by concatenation asks for it.
-        history_gate: Whether a learned gate scales historical vectors.
-        history_dropout: Share of rows that train without a historical vector.
+        inputs: See `FullModel`.
 
     Raises:
         ConfigError: Another structure.
@@ -46,25 +39,15 @@ class DCNv2(FullModel):
         rows: Mapping[str, int],
         *,
         seed: int,
-        history_dim: int | None = None,
-        embedding_dim: int = 16,
         cross_layers: int = 2,
         cross_rank: int | None = None,
         structure: Literal["stacked", "parallel"] = "stacked",
         hidden_units: Sequence[int] = (128, 64),
-        attention_hidden_units: Sequence[int] = (32,),
         batch_norm: bool = True,
         dropout: float = 0.0,
-        snapshot_pooling: PoolingMode = "attention",
-        history_count: int = 1,
-        history_gate: bool = False,
-        history_dropout: float = 0.0,
+        **inputs: Unpack[AttendedInputOptions],
     ) -> None:
-        super().__init__(
-            features, rows, seed=seed, history_dim=history_dim, embedding_dim=embedding_dim,
-            attention_hidden_units=attention_hidden_units, snapshot_pooling=snapshot_pooling, history_count=history_count,
-            history_gate=history_gate, history_dropout=history_dropout,
-        )  # fmt: skip
+        super().__init__(features, rows, seed=seed, **inputs)
         if structure not in ("stacked", "parallel"):
             raise ConfigError(f"structure {structure!r} of dcnv2", hint="choose 'stacked' or 'parallel'")
         self.parallel = structure == "parallel"

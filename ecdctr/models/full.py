@@ -1,6 +1,7 @@
 """What every full model reads: id fields, numbers, lists, attended click histories, historical embeddings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,23 @@ def _layers(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield name, module
 
 
+class InputOptions(TypedDict, total=False):
+    """What decides the inputs of a `FullModel`: options of every backbone, passed on as they are."""
+
+    history_dim: int | None
+    embedding_dim: int
+    snapshot_pooling: PoolingMode
+    history_count: int
+    history_gate: bool
+    history_dropout: float
+
+
+class AttendedInputOptions(InputOptions, total=False):
+    """The same for backbones that attend to click sequences."""
+
+    attention_hidden_units: Sequence[int]
+
+
 class FullModel(CTRModel):
     """A model that can be CPM and A-CTR: every input becomes a field vector of one length, whatever interacts them.
 
@@ -61,10 +79,10 @@ class FullModel(CTRModel):
         rows: Mapping[str, int],
         *,
         seed: int,
-        history_dim: int | None,
-        embedding_dim: int,
-        attention_hidden_units: Sequence[int] | None,
-        snapshot_pooling: PoolingMode,
+        history_dim: int | None = None,
+        embedding_dim: int = 16,
+        attention_hidden_units: Sequence[int] | None = (32,),
+        snapshot_pooling: PoolingMode = "attention",
         history_count: int = 1,
         history_gate: bool = False,
         history_dropout: float = 0.0,

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from ecdctr.exceptions import ConfigError
 from ecdctr.features import FeatureSet
@@ -54,7 +54,7 @@ def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed:
         raise ConfigError(f"no model {backbone!r}", hint=f"choose one of {', '.join(MODELS)}")
     given = {name: value for name, value in options.items() if value is not None}
     narrow: dict[str, int] = given.pop("embedding_dims", {})
-    unknown = sorted(set(given) - set(inspect.signature(MODELS[backbone]).parameters))
+    unknown = sorted(set(given) - options_of(MODELS[backbone]))
     if unknown:
         raise ConfigError(f"model {backbone!r} has no option {', '.join(unknown)}", hint="see docs/models.md")
     with seeded(seed):
@@ -67,3 +67,12 @@ def build(backbone: str, *, features: FeatureSet, rows: Mapping[str, int], seed:
         )
     model.tables.narrow({names[name]: dim for name, dim in narrow.items()}, first_order=model.first_order)
     return model
+
+
+def options_of(model: type[CTRModel]) -> set[str]:
+    """Names that the class takes, those that it passes on included."""
+    names: set[str] = set()
+    for parameter in inspect.signature(model).parameters.values():
+        passed_on = parameter.kind is parameter.VAR_KEYWORD
+        names |= get_args(parameter.annotation)[0].__annotations__.keys() if passed_on else {parameter.name}
+    return names

@@ -1,7 +1,6 @@
 """Arms as data: which CPM versions they share, and what an arm changes of the configuration."""
 
 import dataclasses
-import inspect
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +8,7 @@ import pytest
 
 from ecdctr.config import load_config
 from ecdctr.config.schema import ArmName
-from ecdctr.models.registry import MODELS
+from ecdctr.models.registry import MODELS, options_of
 from ecdctr.pipelines.arms import ARMS, twins
 
 pytestmark = pytest.mark.unit
@@ -135,6 +134,6 @@ def test_options_of_joint_arms_are_those_of_their_models(name):
     changed = config("model.embedding_dim=5", "model.dropout=0.25")
     options = ARMS[name].options(changed)
     # `build` itself takes those.
-    assert options.keys() - {"embedding_dims"} <= set(inspect.signature(MODELS[name]).parameters)
+    assert options.keys() - {"embedding_dims"} <= options_of(MODELS[name])
     assert options.items() >= {"embedding_dim": 5, "dropout": 0.25}.items()
     assert options.items() >= getattr(changed.joint, name).model_dump().items()

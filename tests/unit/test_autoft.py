@@ -1,6 +1,5 @@
 """AutoFT around every backbone: at its two ends it is a model that is known; in between, what is frozen stays frozen."""
 
-import inspect
 from functools import cache
 
 import pytest
@@ -16,7 +15,7 @@ from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import TemporaryError, TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.full import FullModel
-from ecdctr.models.registry import MODELS, build
+from ecdctr.models.registry import MODELS, build, options_of
 from ecdctr.nn.policy import FixedPolicy
 from ecdctr.training.trainer import Trainer
 from ecdctr.transfer.autoft import AutoFT, decisions, detached_copy
@@ -37,7 +36,7 @@ FEATURES = FeatureSet(
 )
 ROWS = {"user_id": 40, "item_id": 25, "hour": 26}
 # Models of both domains at once have no pre-trained twin, and read no historical embeddings.
-FULL = [name for name, model in MODELS.items() if "history_dim" in inspect.signature(model).parameters]
+FULL = [name for name, model in MODELS.items() if "history_dim" in options_of(model)]
 STEPS = 8
 KINDS = ["freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 

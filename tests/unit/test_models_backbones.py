@@ -1,6 +1,5 @@
 """Every backbone against its paper's formula, written out row by row; and what all of them promise."""
 
-import inspect
 import itertools
 from typing import get_args
 
@@ -14,7 +13,7 @@ from ecdctr.data.batch import Batch
 from ecdctr.exceptions import ConfigError, TrainingError
 from ecdctr.features import FeatureSet
 from ecdctr.models.joint import JointModel
-from ecdctr.models.registry import MODELS, build
+from ecdctr.models.registry import MODELS, build, options_of
 
 pytestmark = pytest.mark.unit
 
@@ -237,7 +236,7 @@ def test_what_cannot_be_built_is_named():
 
 @pytest.mark.parametrize("name", FULL)
 def test_the_configuration_offers_what_the_backbone_has_and_refuses_the_rest(name):
-    own = set(inspect.signature(MODELS[name]).parameters)
+    own = options_of(MODELS[name])
     values = {"structure": "parallel", "cross_rank": 2, "attention_hidden_units": [8], "gate_hidden_units": [8]}
     for option, field in ModelConfig.model_fields.items():
         # `embedding_dims` is of the tables, which every backbone has.
