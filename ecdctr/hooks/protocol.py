@@ -78,6 +78,16 @@ class PublishEvent(Event):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PromoteEvent(Event):
+    """Another version serves than `before`, by `models promote` or `rollback`; None: no version was promoted before."""
+
+    version: str
+    arm: str
+    date: dt.date
+    before: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FailureEvent(Event):
     """A command ends with an error."""
 
@@ -108,6 +118,9 @@ class Hook:
 
     def after_publish(self, event: PublishEvent) -> None:
         """A model version is published."""
+
+    def after_promote(self, event: PromoteEvent) -> None:
+        """Another version serves."""
 
     def on_failure(self, event: FailureEvent) -> None:
         """A command ends with an error."""

@@ -18,6 +18,7 @@ from ecdctr.hooks.protocol import (
     Event,
     FailureEvent,
     Hook,
+    PromoteEvent,
     PublishEvent,
     QualityEvent,
     QuarantineEvent,
@@ -34,6 +35,7 @@ METHODS: dict[type[Event], str] = {
     TableEvent: "after_table_commit",
     QuarantineEvent: "on_quarantine",
     PublishEvent: "after_publish",
+    PromoteEvent: "after_promote",
     FailureEvent: "on_failure",
 }
 

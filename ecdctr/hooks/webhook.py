@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from ecdctr.hooks.protocol import Event, FailureEvent, Hook, PublishEvent, QuarantineEvent, TableEvent
+from ecdctr.hooks.protocol import Event, FailureEvent, Hook, PromoteEvent, PublishEvent, QuarantineEvent, TableEvent
 from ecdctr.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook(Settings, Hook):
-    """Posts table commits, quarantine, publishing and failures as JSON.
+    """Posts table commits, quarantine, publishing, promotion and failures as JSON.
 
     With `secret_env`, the header `X-Ecdctr-Signature` is `sha256=` and the hexadecimal HMAC-SHA-256 of the body under the
     secret in that environment variable. Answers 408, 425, 429 and 5xx, and lost connections, are tried again, each time after
@@ -76,6 +76,10 @@ class Webhook(Settings, Hook):
         self._post(event)
 
     def after_publish(self, event: PublishEvent) -> None:
+        """Post it."""
+        self._post(event)
+
+    def after_promote(self, event: PromoteEvent) -> None:
         """Post it."""
         self._post(event)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ecdctr.exceptions import AlreadyDone, InputError, IntegrityError, NotReadyError
+from ecdctr.hooks import PromoteEvent
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.clock import day_number
@@ -177,6 +178,7 @@ def _serve(workspace: Workspace, entry: LedgerEntry, before: str | None) -> dict
     write_serving_embeddings(workspace, entry, refuse_broken(workspace, entry))
     workspace.ledger.set_alias(ALIAS, entry.version, before)
     logger.info("%s serves, after %s", entry.version, before or "none")
+    workspace.hooks.fire(PromoteEvent, version=entry.version, arm=entry.arm, date=entry.date, before=before)
     return {"version": entry.version, "arm": entry.arm, "date": str(entry.date), "before": before}
 
 

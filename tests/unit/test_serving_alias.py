@@ -9,6 +9,7 @@ import pytest
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import load_config
 from ecdctr.exceptions import AlreadyDone, EcdctrError, InputError, IntegrityError, NotReadyError
+from ecdctr.hooks import Hook, Hooks
 from ecdctr.lake.ledger import Ledger
 from ecdctr.lake.tables import Lake
 from ecdctr.pipelines.inspect import list_models, show_model
@@ -165,6 +166,24 @@ def test_promotions_and_rollbacks_are_one_row_each(place, monkeypatch):
     assert promote(workspace, "c") == {"version": "c", "arm": "ecdctr", "date": "2024-03-04", "before": "b"}
     assert rollback(workspace, "b")["version"] == "a"
     assert written == [("c", "b"), ("a", "b")]
+
+
+def test_hooks_hear_which_version_serves_once_it_does(place, monkeypatch):
+    heard: list = []
+
+    class Fleet(Hook):
+        def after_promote(self, event):
+            heard.append((event.version, event.arm, event.date, event.before))
+
+    workspace = place("a", "b")
+    workspace.hooks = Hooks(given=[Fleet()])
+    with pytest.raises(IntegrityError):
+        promote(workspace, "damaged")
+    monkeypatch.setattr(workspace.ledger, "set_alias", lambda name, version, before: heard.append("written"))
+    promote(workspace, "c")
+    rollback(workspace)
+    day = DAY + dt.timedelta(days=3)
+    assert heard == ["written", ("c", "ecdctr", day, "b"), "written", ("a", "ecdctr", DAY, "b")]
 
 
 def test_every_refusal_says_what_to_do(place):
