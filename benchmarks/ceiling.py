@@ -17,7 +17,7 @@ from statistics import median
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 
-WARM, STEPS, ROUNDS = 5, 30, 5
+WARM, STEPS, ROUNDS = 5, 30, 3
 MODELS = ("deepfm", "din")
 
 
