@@ -132,3 +132,11 @@ def take_rows(table: Tensor, places: Tensor, first: int = 0, width: int | None =
     if ROWS is not None and table.is_cpu and table.is_contiguous():
         return ROWS.gather(table, places, first, width)
     return table[:, first : None if width is None else first + width].index_select(0, places)
+
+
+def put_rows(out: Tensor, places: Tensor, rows: Tensor) -> None:
+    """Write rows `(N, D)` to distinct places `(N,)` of a matrix, outside autograd."""
+    if ROWS is not None and out.is_cpu and out.is_contiguous() and rows.is_contiguous():
+        ROWS.put(out, places, rows)
+    else:
+        out.index_copy_(0, places, rows)

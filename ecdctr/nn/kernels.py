@@ -35,7 +35,11 @@ class RowKernels:
             found.group_places, found.gather_rows, found.merge_rows, found.rowwise_adagrad,
         )  # fmt: skip
         self._pack, self._merge_runs = found.pack_rows, found.merge_runs
-        self._pack.argtypes = [_MEMORY, _MEMORY, *[_WHOLE] * 4, _MEMORY]
+        self._deal, self._put = found.deal_places, found.put_rows
+        self._deal.argtypes = [_MEMORY, *[_WHOLE] * 3, *[_MEMORY] * 4]
+        self._put.argtypes = [_MEMORY, _WHOLE, _WHOLE, _MEMORY, _MEMORY]
+        self._deal.restype = self._put.restype = None
+        self._pack.argtypes = [_MEMORY, _MEMORY, *[_WHOLE] * 4, _MEMORY, _MEMORY]
         self._pack.restype = None
         self._merge_runs.argtypes = [_MEMORY, *[_WHOLE] * 3, _MEMORY, _MEMORY]
         self._merge_runs.restype = _WHOLE
@@ -91,12 +95,33 @@ class RowKernels:
             out.data_ptr(), out.stride(0),
         )  # fmt: skip
 
-    def pack(self, places: Tensor, values: Tensor, width: int) -> Tensor:
-        """Rows `(U, D)`, whose own numbers lie side by side, and their numbers as one int32 matrix `(U, width)`."""
+    def deal(self, places: Tensor, first: int, ranks: int) -> tuple[Tensor, Tensor, list[int]]:
+        """`order`, `local` and `splits` of `Dealt` for places `(U,)`, none below `first`."""
+        count = len(places)
+        order, local = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+        counts, scratch = torch.empty(ranks, dtype=torch.int64), torch.empty(count + ranks, dtype=torch.int64)
+        arrays = (order, local, counts, scratch)
+        self._deal(places.data_ptr(), count, first, ranks, *(array.data_ptr() for array in arrays))
+        return order, local, counts.tolist()
+
+    def put(self, out: Tensor, places: Tensor, rows: Tensor) -> None:
+        """`out[places] = rows`, for distinct places that are rows of `out`."""
+        self._put(rows.data_ptr(), len(rows), rows.shape[1], places.data_ptr(), out.data_ptr())
+
+    def pack(self, places: Tensor, values: Tensor, width: int, order: Tensor | None = None) -> Tensor:
+        """Rows `(U, D)`, whose own numbers lie side by side, and their numbers as one int32 matrix `(U, width)`.
+
+        Args:
+            places: The numbers.
+            values: The rows.
+            width: D + 1, or D + 2 where a number takes more than 31 bits.
+            order: Which row each number belongs to; None: they stand alike.
+        """
         count, dim = values.shape
         out = torch.empty(count, width, dtype=torch.int32)
         self._pack(
-            places.data_ptr(), values.data_ptr(), count, dim, values.stride(0), width, out.data_ptr()
+            places.data_ptr(), values.data_ptr(), count, dim, values.stride(0), width,
+            None if order is None else order.data_ptr(), out.data_ptr(),
         )  # fmt: skip
         return out
 

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ecdctr.nn.distinct import distinct, take_rows
+from ecdctr.nn.distinct import distinct, put_rows, take_rows
+from ecdctr.nn.kernels import ROWS
 from ecdctr.nn.stored_rows import StoredRows, fill_every
 
 
@@ -87,6 +88,8 @@ class RowLayout:
 
     def deal(self, places: Tensor) -> Dealt:
         """Deal fused places of sharded rows to the ranks that hold them; rows of one rank keep their order."""
+        if ROWS is not None and places.is_cpu:
+            return Dealt(*ROWS.deal(places.contiguous(), self.first_sharded, self.size))
         distance = places - self.first_sharded
         groups = distinct(distance % self.size)
         ends = [*groups.starts.tolist()[1:], len(places)]
@@ -117,7 +120,8 @@ class RowLayout:
         found, _ = self.ranks.all_to_all(take_rows(weight, asked.to(torch.int64)), counts)
         vectors = weight.new_empty(len(rows), weight.shape[1])
         vectors[:cut] = take_rows(weight, rows[:cut])
-        return vectors.index_copy_(0, dealt.order + cut, found)
+        put_rows(vectors[cut:], dealt.order, found)
+        return vectors
 
     @property
     def wire(self) -> torch.dtype:

@@ -108,13 +108,41 @@ void merge_rows(const float* const* values, const int64_t* strides, const int64_
   }
 }
 
+// Deals n places, none below `first`, to `ranks` owners: owner and place on the owner are remainder and quotient of the distance
+// to `first`. `order` and `local` are grouped by owner, those of one in their own order; counts[r] is how many owner r has.
+// `scratch` holds n + ranks numbers.
+void deal_places(const int64_t* places, int64_t n, int64_t first, int64_t ranks, int64_t* order, int64_t* local, int64_t* counts,
+                 int64_t* scratch) {
+  int64_t* next = scratch + n;
+  for (int64_t rank = 0; rank < ranks; ++rank) counts[rank] = 0;
+  for (int64_t at = 0; at < n; ++at) {
+    scratch[at] = (places[at] - first) / ranks;
+    ++counts[places[at] - first - scratch[at] * ranks];
+  }
+  int64_t sum = 0;
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    next[rank] = sum;
+    sum += counts[rank];
+  }
+  for (int64_t at = 0; at < n; ++at) {
+    const int64_t target = next[places[at] - first - scratch[at] * ranks]++;
+    order[target] = at;
+    local[target] = scratch[at] + first;
+  }
+}
+
+// out[places[i]] = rows[i], rows of `dim` numbers.
+void put_rows(const float* rows, int64_t n, int64_t dim, const int64_t* places, float* out) {
+  for (int64_t at = 0; at < n; ++at) std::memcpy(out + places[at] * dim, rows + at * dim, dim * sizeof(float));
+}
+
 // Rows of `dim` floats, `stride` apart, and their numbers, side by side in rows of `width` integers: dim + 1, or dim + 2 where
-// a number takes more than 31 bits.
+// a number takes more than 31 bits. With an order, place i belongs to row order[i].
 void pack_rows(const int64_t* places, const float* values, int64_t n, int64_t dim, int64_t stride, int64_t width,
-               int32_t* packed) {
+               const int64_t* order, int32_t* packed) {
   for (int64_t at = 0; at < n; ++at) {
     int32_t* row = packed + at * width;
-    std::memcpy(row, values + at * stride, dim * sizeof(float));
+    std::memcpy(row, values + (order ? order[at] : at) * stride, dim * sizeof(float));
     if (width - dim == 2) row[dim] = static_cast<int32_t>(places[at] >> kHalf);
     row[width - 1] = static_cast<int32_t>(places[at] & ((int64_t{1} << kHalf) - 1));
   }

@@ -50,18 +50,17 @@ def exchange_gradients(
         return rows
 
     dim = gradients.shape[1]
-    packed = pack_rows(places, gradients, wide=layout.end > 1 << HALF)
     if not layout.sharded:
-        return merge_packed(gathered(packed), dim)
+        return merge_packed(gathered(pack_rows(places, gradients, wide=layout.end > 1 << HALF)), dim)
     cut = int(torch.searchsorted(places, layout.first_sharded))
     dealt = layout.deal(places[cut:])
-    sent = pack_rows(dealt.local, gradients[cut:].index_select(0, dealt.order), wide=layout.local_rows > 1 << HALF)
+    sent = pack_rows(dealt.local, gradients[cut:], wide=layout.local_rows > 1 << HALF, order=dealt.order)
     received = collective.begin_all_to_all(sent, dealt.splits)
-    if layout.first_sharded:
-        replicated = merge_packed(gathered(packed[:cut]), dim)
-    else:
+    if not layout.first_sharded:
         (begun or collective.begin_all_reduce_(buffer))()
-        replicated = places[:0], gradients[:0]
+        return merge_packed(received()[0], dim)
+    packed = pack_rows(places[:cut], gradients[:cut], wide=layout.end > 1 << HALF)
+    replicated = merge_packed(gathered(packed), dim)
     # Sharded rows lie behind the replicated ones, so the two stay in ascending order.
     parts = zip(replicated, merge_packed(received()[0], dim), strict=True)
     rows, sums = (torch.cat(pair) for pair in parts)
@@ -76,7 +75,7 @@ def add_up(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return groups.rows, groups.merge(torch.cat([gradients for _, gradients in parts]))
 
 
-def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool) -> Tensor:
+def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool, order: Tensor | None = None) -> Tensor:
     """Touched rows and their gradients as one int32 matrix, for one exchange instead of two.
 
     The bits of both travel as integers, which no transport rounds.
@@ -85,13 +84,16 @@ def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool) -> Tensor:
         places: Row numbers `(U,)`; may be none.
         gradients: Their gradients `(U, D)`.
         wide: Whether a row number needs more than 31 bits.
+        order: Which of the gradients each place belongs to, `(U,)`; None: they stand alike.
 
     Returns:
         `(U, D + 1)`, or `(U, D + 2)` where wide.
     """
     if ROWS is not None and gradients.is_cpu:
         values = gradients if gradients.stride(-1) == 1 else gradients.contiguous()
-        return ROWS.pack(places.contiguous(), values, gradients.shape[1] + (2 if wide else 1))
+        return ROWS.pack(places.contiguous(), values, gradients.shape[1] + (2 if wide else 1), order)
+    if order is not None:
+        gradients = gradients.index_select(0, order)
     numbers = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1) if wide else places.unsqueeze(1)
     return torch.cat([gradients.contiguous().view(torch.int32), numbers.to(torch.int32)], 1)
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from ecdctr.nn import distinct as module
+from ecdctr.nn import row_layout
 from ecdctr.nn.distinct import distinct
 from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.kernels import ROWS
+from ecdctr.nn.row_layout import RowLayout
 from ecdctr.training import optimizers, row_exchange
 from ecdctr.training.optimizers import RowwiseAdagrad
 from ecdctr.training.row_exchange import merge_packed, pack_rows
@@ -96,3 +98,26 @@ def test_rows_of_ranks_are_packed_and_merged_as_without_the_library(monkeypatch,
     for mine, other in zip(compiled, exchanged(), strict=True):
         assert torch.equal(mine, other)
     assert (ROWS.merge_runs(compiled[0], 5) is None) == (ranks == 40)
+
+
+@pytest.mark.parametrize("places", [[], [5], [5, 6, 7, 9, 14, 15, 2**40], list(range(5, 4000, 3))])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_rows_are_dealt_and_put_back_as_torch_does_it(places, ranks, monkeypatch):
+    places = torch.tensor(places, dtype=torch.int64)
+    layout = RowLayout({"small": 5, "large": 10})
+    layout.first_sharded, layout.size = 5, ranks
+    ours = layout.deal(places)
+    monkeypatch.setattr(row_layout, "ROWS", None)
+    theirs = layout.deal(places)
+    assert torch.equal(ours.order, theirs.order)
+    assert torch.equal(ours.local, theirs.local)
+    assert ours.splits == theirs.splits
+    vectors = torch.randn(len(places), 17)
+    back = torch.empty(len(places), 17)
+    module.put_rows(back, ours.order, vectors[ours.order])
+    assert torch.equal(back, vectors)
+    gradients = torch.randn(len(places), 20)[:, :17]
+    packed = pack_rows(ours.local, gradients, wide=True, order=ours.order)
+    assert torch.equal(packed, pack_rows(ours.local, gradients[ours.order], wide=True))
+    monkeypatch.setattr(row_exchange, "ROWS", None)
+    assert torch.equal(packed, pack_rows(ours.local, gradients, wide=True, order=ours.order))
