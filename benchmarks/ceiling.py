@@ -60,6 +60,10 @@ def main() -> None:
 
 def _seconds(data: Path, model: str, rows: int, processes: int) -> list[float]:
     """Seconds of a step in each of so many processes that run at once."""
+    from ecdctr.distributed.launch import ALLOCATION
+
+    # As for ranks; the C library reads it when a process starts.
+    os.environ.update(ALLOCATION)
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(processes)
     with context.Pool(processes, initializer=_join, initargs=(together,)) as pool:
