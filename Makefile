@@ -19,7 +19,7 @@ ifneq ($(wildcard ../shared/data),)
 export ECDCTR_REAL_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-etl bench-links bench-options bench-scale bench-vocabulary clean
+.PHONY: help setup doctor run test check test-all airflow-test notebooks results docs bench bench-peers bench-ranks bench-etl bench-links bench-options bench-scale bench-vocabulary clean
 
 help:  ## list the targets
 	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -74,6 +74,8 @@ BENCH_PEERS ?= limit-dense,limit-rowwise,torchrec-fused
 BENCH_REPS ?= 2
 BENCH_OUT ?= runs/peers.json
 RUNNER := $(BIN)/python -m benchmarks.runner
+PERFORMANCE_PAGE = $(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json \
+	--more-ranks runs/more_ranks.json > docs/.performance.md && mv docs/.performance.md docs/performance.md
 
 bench-peers: setup  ## this project beside its peers (BENCH=folder of their benchmark); see benchmarks/README.md
 	test -x "$(BENCH)/run_peers.sh" || { echo "bench-peers: BENCH=$(BENCH) has no run_peers.sh" >&2; exit 2; }
@@ -81,11 +83,12 @@ bench-peers: setup  ## this project beside its peers (BENCH=folder of their benc
 	"$(BENCH)/run_peers.sh" --rows $(BENCH_ROWS) --vocab $(BENCH_VOCAB) --models $(BENCH_MODELS) --reps $(BENCH_REPS) \
 		--peers "$(BENCH_PEERS)" --extra "ecdctr=$(RUNNER)" --extra "ecdctr-one-rank=$(RUNNER) --ranks 1 --threads-per-rank 1" \
 		--extra "ecdctr-one-core=$(RUNNER) --ranks 1 --threads-per-rank 1 --cores 1" --out "$(BENCH_OUT)" $(BENCH_MORE)
+	$(PERFORMANCE_PAGE)
+
+bench-ranks: setup  ## what a second rank brings, on logs that bench-peers has made; adds it to docs/performance.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ceiling
-	$(BIN)/python -m benchmarks.more_ranks
-	$(BIN)/python -m benchmarks.performance_page "$(BENCH_OUT)" --ceiling runs/ceiling.json --more-ranks runs/more_ranks.json \
-		> docs/.performance.md
-	mv docs/.performance.md docs/performance.md
+	$(BIN)/python -m benchmarks.more_ranks $(BENCH_MORE)
+	$(PERFORMANCE_PAGE)
 
 bench-scale: setup  ## 1, 2 and 4 ranks, tables replicated and sharded; fits the cost model and writes docs/scale.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale > docs/.scale.md

@@ -17,6 +17,9 @@ from statistics import median
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 
+from benchmarks.clickbench import refuse_missing
+from ecdctr.distributed.launch import ALLOCATION
+
 WARM, STEPS, ROUNDS = 5, 30, 3
 MODELS = ("deepfm", "din")
 
@@ -32,6 +35,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[2048, 4096, 8192], help="of a process's step")
     parser.add_argument("--out", type=Path, default=Path("runs/ceiling.json"))
     arguments = parser.parse_args()
+    refuse_missing(parser, [arguments.data])
+    # As for ranks; the C library reads it when a process starts.
+    os.environ.update(ALLOCATION)
     found = []
     for model, rows in product(MODELS, arguments.rows):
         alone, together = [], []
@@ -60,10 +66,6 @@ def main() -> None:
 
 def _seconds(data: Path, model: str, rows: int, processes: int) -> list[float]:
     """Seconds of a step in each of so many processes that run at once."""
-    from ecdctr.distributed.launch import ALLOCATION
-
-    # As for ranks; the C library reads it when a process starts.
-    os.environ.update(ALLOCATION)
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(processes)
     with context.Pool(processes, initializer=_join, initargs=(together,)) as pool:

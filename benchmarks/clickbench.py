@@ -1,6 +1,8 @@
 """The peers' click log as a task of this project's trainer: its columns are ids already, so nothing is prepared."""
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,13 @@ class ClickBench:
             store=str(work / "store"),
             checkpoints=str(work / "checkpoints"),
         )
+
+
+def refuse_missing(parser: argparse.ArgumentParser, logs: Sequence[Path]) -> None:
+    """End with a message where one of the folders is no log of the benchmark."""
+    for log in logs:
+        if not (log / "meta.json").exists():
+            parser.error(
+                f"{log} is no log of the peers' benchmark: `make bench-peers` makes those of BENCH_ROWS and BENCH_VOCAB below "
+                "CTR_BENCH_CACHE; name another with --data"
+            )

@@ -2,7 +2,7 @@
 
 Beside a global batch that the ranks share, as the peers' benchmark has it, each rank gets as many rows in a step as the one
 has alone: then a step's fixed cost and the rows that its ids share weigh the same on both sides, as where ranks are added to
-train on more data. `make bench-peers` puts it on docs/performance.md.
+train on more data. `make bench-ranks` puts it on docs/performance.md.
 """
 
 import argparse
@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ceiling import MODELS
+from benchmarks.clickbench import refuse_missing
 
 ROOT = Path(__file__).parents[1]
 # Ranks and rows of each rank's step: a batch of 4,096 rows as one, as two halves, and one of the halves; then steps four times as large.
@@ -37,16 +39,15 @@ def main() -> None:
     parser.add_argument("--reps", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/more_ranks.json"))
     arguments = parser.parse_args()
+    refuse_missing(parser, arguments.data)
     found = []
-    for model in arguments.models:
-        for data in arguments.data:
-            for rep in range(arguments.reps):
-                for ranks, rows in SHAPES:
-                    found.append(_run(data, model, ranks, rows) | {"rep": rep})
-                    print(
-                        f"{model}, {found[-1]['ids']:,} ids, {ranks} x {rows:,} rows: {found[-1]['samples_per_second']:,.0f} samples/s",
-                        flush=True,
-                    )
+    for model, data, rep in product(arguments.models, arguments.data, range(arguments.reps)):
+        for ranks, rows in SHAPES:
+            run = _run(data, model, ranks, rows) | {"rep": rep}
+            found.append(run)
+            print(
+                f"{model}, {run['ids']:,} ids, {ranks} x {rows:,} rows: {run['samples_per_second']:,.0f}/s", flush=True
+            )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

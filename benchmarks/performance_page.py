@@ -17,12 +17,12 @@ def main() -> None:
     """Write the page to stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="the JSON file that run_peers.py wrote")
-    parser.add_argument("--ceiling", type=Path, help="the JSON file that benchmarks.ceiling wrote")
-    parser.add_argument("--more-ranks", type=Path, help="the JSON file that benchmarks.more_ranks wrote")
+    parser.add_argument("--ceiling", type=Path, help="the JSON file that benchmarks.ceiling wrote, if it has")
+    parser.add_argument("--more-ranks", type=Path, help="the JSON file that benchmarks.more_ranks wrote, if it has")
     arguments = parser.parse_args()
     found = json.loads(arguments.runs.read_text(encoding="utf-8"))
     ceilings, steps = (
-        json.loads(path.read_text(encoding="utf-8")) if path else []
+        json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
         for path in (arguments.ceiling, arguments.more_ranks)
     )
     print(page(found["runs"], found["machine"]["cores"], ceilings, steps))
@@ -40,7 +40,7 @@ def page(runs: Sequence[Run], cores: int, ceilings: Sequence[Run] = (), steps: S
     keys = sorted({(run["model"], run["rows"], run["vocab"]) for run in runs})
     parts = [
         "# Performance",
-        "Written by `make bench-peers` from the runs of the peers' benchmark, in which each peer is one process tree on the same"
+        "Written by `make bench-peers` and `make bench-ranks` from the runs of the peers' benchmark, in which each peer is one process tree on the same"
         f" rows, and repetitions are interleaved. This machine has {cores} cores. Ratios are taken within one repetition; the"
         " range is over repetitions. A run beside which other processes took more than a tenth of the machine is left out.",
         *(

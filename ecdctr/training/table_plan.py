@@ -69,8 +69,9 @@ def plan_tables(settings: TablesConfig, tables: Mapping[str, Sequence[TableSize]
 
 def _way_out(settings: TablesConfig, total: int, sharded: int | None, limit: int) -> str:
     if sharded is not None and sharded <= limit:
-        # It could be dealt, so something keeps it whole.
-        kept = "tables.exchange" if settings.exchange == "replicated" else "the replicated of tables.exchange_of"
-        return f"set {kept} to row_wise ({sharded:,} bytes on each rank) or auto, or raise max_table_bytes"
+        # It could be dealt, so settings keep it whole.
+        keeping = ["tables.exchange"] if settings.exchange == "replicated" else []
+        keeping += [f"tables.exchange_of.{name}" for name, kind in settings.exchange_of.items() if kind == "replicated"]
+        return f"set {' and '.join(keeping)} to row_wise ({sharded:,} bytes on each rank), or raise max_table_bytes"
     mode = "" if settings.exchange != "replicated" else " with tables.exchange row_wise"
     return f"train on {-(-total // limit)} ranks or more{mode}, lower embedding_dim, or raise max_table_bytes"
