@@ -43,7 +43,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     # Rows that lie apart cost these kernels twenty times what copying them does.
     out: Tensor = _Product.apply(x.reshape(rows, x.shape[-1]).contiguous(), weight, bias)
-    return out.view(*x.shape[:-1], weight.shape[0])
+    # What is changed in place should be no view: autograd would copy it, and its gradient, several times.
+    return out if x.dim() == 2 else out.view(*x.shape[:-1], weight.shape[0])
 
 
 @cache

@@ -54,3 +54,8 @@ def test_anything_else_is_left_to_torch(wider, monkeypatch, change):
         layer, x = layer.double(), x.double()
     with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
         assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+
+
+def test_a_layer_gives_no_view_whose_change_in_place_autograd_would_copy(wider):
+    hidden = torch.relu_(Linear(64, 64)(torch.randn(300, 64)))
+    assert hidden.grad_fn.name() == "ReluBackward0"
