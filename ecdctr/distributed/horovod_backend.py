@@ -1,7 +1,9 @@
 """The collective over Horovod: ranks are processes, on one machine or many, and Gloo carries the bytes."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pyarrow  # noqa: F401 - before torch: the other order can crash the pinned pair
 import torch
@@ -9,6 +11,11 @@ from torch import Tensor
 
 from ecdctr.distributed.collective import DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
+
+SHORTEST_SECONDS, LONGEST_SECONDS = 100e-6, 1e-3
+"""Between two looks whether an operation is through."""
+LATER = 1 / 32
+"""How much later than it need be a long wait is seen to be over."""
 
 
 class HorovodCollective(DerivedOperations):
@@ -53,7 +60,7 @@ class HorovodCollective(DerivedOperations):
 
         def wait() -> Tensor:
             with self._named_failure("all-reduce"):
-                self._hvd.synchronize(handle)
+                self._result(handle)
             if flat.data_ptr() != target.data_ptr():
                 target.copy_(flat)
             return tensor
@@ -63,7 +70,8 @@ class HorovodCollective(DerivedOperations):
     def all_gather(self, tensor: Tensor) -> Tensor:
         """See `Collective.all_gather`."""
         with self._named_failure("all-gather"):
-            gathered: Tensor = self._hvd.allgather(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
+            handle = self._hvd.allgather_async(tensor.detach().contiguous(), name=_name("gather", tensor[:0]))
+            gathered: Tensor = self._result(handle)
         return gathered
 
     def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
@@ -81,7 +89,7 @@ class HorovodCollective(DerivedOperations):
 
         def wait() -> tuple[Tensor, list[int]]:
             with self._named_failure("all-to-all"):
-                received, received_splits = self._hvd.synchronize(handle)
+                received, received_splits = self._result(handle)
             return received, received_splits.tolist()
 
         return wait
@@ -91,10 +99,22 @@ class HorovodCollective(DerivedOperations):
         target = tensor.detach()
         flat = target.contiguous()
         with self._named_failure("broadcast"):
-            self._hvd.broadcast_(flat, root, name=_name(f"broadcast.{root}", flat))
+            self._result(self._hvd.broadcast_async_(flat, root, name=_name(f"broadcast.{root}", flat)))
         if flat.data_ptr() != target.data_ptr():
             target.copy_(flat)
         return tensor
+
+    def _result(self, handle: int) -> Any:
+        """Wait for an operation, asleep between looks.
+
+        Horovod's own wait gives its turn away without end and takes it back at once: on the core that its background thread and
+        Gloo's, the reader's, and where ranks are more than cores the other ranks', need to come to that end.
+        """
+        began = time.perf_counter()
+        while not self._hvd.poll(handle):
+            waited = time.perf_counter() - began
+            time.sleep(min(max(waited * LATER, SHORTEST_SECONDS), LONGEST_SECONDS))
+        return self._hvd.synchronize(handle)
 
     @contextlib.contextmanager
     def _named_failure(self, what: str) -> Iterator[None]:

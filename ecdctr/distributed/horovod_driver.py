@@ -14,8 +14,8 @@ from ecdctr.exceptions import TrainingError
 
 logger = logging.getLogger(__name__)
 
-# Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on. Shorter ones cost a
-# core more than they save, also while a rank only waits; measurements: docs/distributed.md.
+# Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on: Horovod's default. Shorter
+# ones save little, and wake a rank that waits more often; measurements: docs/distributed.md.
 CYCLE_MILLISECONDS = 1.0
 # Where the steps' exchange goes through shared memory, little is left for that thread; its rounds would only take time from
 # the rank's own core.
