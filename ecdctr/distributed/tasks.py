@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 RankTask = Callable[["Collective", dict[str, Any]], dict[str, Any]]
 
 # Fixed here, so that a message can only ever name code that is meant to be run by ranks.
-MODULES = {"train_level": "ecdctr.training.rank_tasks", "probe": "ecdctr.distributed.probe"}
+MODULES = {
+    "train_level": "ecdctr.training.rank_tasks",
+    "score_published": "ecdctr.training.rank_tasks",
+    "probe": "ecdctr.distributed.probe",
+}
 _registered: dict[str, RankTask] = {}
 
 

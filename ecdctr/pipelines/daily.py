@@ -59,6 +59,8 @@ def walk_window(
 def walk(workspace: Workspace, since: dt.date, until: dt.date, publisher: Publisher | None = None) -> Walk:
     """Train what is due on each day of the window, and score each day with the model that has not seen it.
 
+    A model that was published before the rows of its day were there scores them now.
+
     Args:
         workspace: Opened on prepared tables.
         since: First day to walk.
@@ -67,6 +69,7 @@ def walk(workspace: Workspace, since: dt.date, until: dt.date, publisher: Publis
     """
     publisher = publisher or Publisher(workspace)
     steps = _Steps(workspace, publisher, Walk(since, until))
+    steps.score_late(since, until)
     flushed = time.monotonic()
     for date in days(since, until):
         steps.day(date)
@@ -99,12 +102,21 @@ class _Steps:
             if date not in self._done("actr", arm.name):
                 self._timed("actr", partial(self.levels.actr, date, arm, score=True))
 
+    def score_late(self, since: dt.date, until: dt.date) -> None:
+        for arm in self.arms:
+            for entry in self.publisher.unscored(arm.name, until - DAY):
+                if entry.date >= since:
+                    self._seconds("actr", partial(self.levels.score, entry))
+
     def _done(self, level: str, arm: str) -> list[dt.date]:
         return [entry.date for entry in self.publisher.versions(level, arm)]
 
     def _timed(self, level: str, step: Callable[[], object]) -> None:
+        self._seconds(level, step)
+        self.walk.trained[level] += 1
+
+    def _seconds(self, level: str, step: Callable[[], object]) -> None:
         since, startup = time.perf_counter(), sum(self.workspace.startup.values())
         step()
         started = sum(self.workspace.startup.values()) - startup
         self.walk.seconds[level] += time.perf_counter() - since - started
-        self.walk.trained[level] += 1

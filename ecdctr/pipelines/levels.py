@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+from pathlib import Path
 from typing import Any, Literal
 
 from ecdctr.config.training import TrainingConfig
@@ -10,12 +11,22 @@ from ecdctr.exceptions import NotReadyError
 from ecdctr.features.domains import Domain
 from ecdctr.features.feature_set import SOURCE, FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
-from ecdctr.pipelines.arms import Arm, Reading, Twin
+from ecdctr.pipelines.arms import ARMS, Arm, Reading, Twin
 from ecdctr.pipelines.clock import DAY, day_number
 from ecdctr.pipelines.holdout import held_out
 from ecdctr.pipelines.publish import Publisher, until_day
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.training.task import ExpiredIds, Files, FineTune, History, LevelTask, Snapshot, Start, Tower
+from ecdctr.training.task import (
+    ExpiredIds,
+    Files,
+    FineTune,
+    History,
+    LevelTask,
+    ScoringTask,
+    Snapshot,
+    Start,
+    Tower,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +150,21 @@ class Levels:
             fine_tune=self._fine_tune(arm), warmup_batches=self._warmup(start, arm),
         )  # fmt: skip
         return self._train(task, date, window, [*parents, *snapshots])
+
+    def score(self, entry: LedgerEntry) -> None:
+        """Scores of a published ad model for its own day, whose rows were not there when it was published."""
+        settings = self.config.joint.training if ARMS[entry.arm].joint else self.config.levels.actr.training
+        task = ScoringTask(
+            version=entry.artifact, files=self._files("ad_samples", (entry.date, entry.date + DAY), held=True), training=settings,
+            seed=self.config.seed, lanes=self.config.lanes, store=str(self.workspace.store.root),
+            score_dir=self._staging(entry.version),
+        )  # fmt: skip
+        self.workspace.call("score_published", task.model_dump(mode="json"), f"score {entry.arm} {entry.date}")
+        self.publisher.add_scores(entry, Path(task.score_dir))
+
+    def _staging(self, version: str) -> str:
+        """Where the ranks lay a version's scores until they are published."""
+        return str(self.workspace.root / "_staging" / version)
 
     def _joint(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
         """One model on both domains: first on both windows before `date`, then on what is new since its last version.
@@ -296,7 +322,7 @@ class Levels:
             update={
                 "version": version,
                 "checkpoints": str(workspace.root / "_checkpoints" / version),
-                "score_dir": str(workspace.root / "_staging" / version) if score else None,
+                "score_dir": self._staging(version) if score else None,
             }
         )
 

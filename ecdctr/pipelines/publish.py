@@ -15,7 +15,7 @@ from ecdctr.hooks import PublishEvent, TableEvent
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import day_number
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.scoring.predictions import append_predictions
+from ecdctr.scoring.predictions import append_predictions, has_predictions
 from ecdctr.scoring.snapshots import append_snapshot
 from ecdctr.training.task import LevelTask
 
@@ -82,6 +82,27 @@ class Publisher:
         )  # fmt: skip
         self.waiting.append(Trained(task, entry))
         return entry
+
+    def unscored(self, arm: str, until: dt.date) -> list[LedgerEntry]:
+        """Ad models of the days up to `until` that were published before the rows of their day were there, which now are."""
+        days = {file.event_date for file in self.workspace.pinned("ad_samples").files}
+        return [
+            entry
+            for entry in self.versions("actr", arm)
+            if entry.date <= until
+            and entry.date in days
+            and "score_seconds" not in json.loads(entry.metrics_json)
+            and not has_predictions(self.workspace.lake, entry.version, entry.date)
+        ]
+
+    def add_scores(self, entry: LedgerEntry, folder: Path) -> None:
+        """Publish what the ranks have scored later with a version that is published."""
+        with self.workspace.publishing, self.told("predictions", [entry], "ad_samples"):
+            append_predictions(
+                self.workspace.lake, {entry.version: folder}, {entry.version: entry.arm}, self.workspace.config.seed
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        logger.info("scored %s with %s", entry.date, entry.version)
 
     def flush(self) -> None:
         """Write predictions and snapshots of all waiting versions, then one ledger commit that publishes them."""

@@ -17,7 +17,8 @@ LEVELS = ("tpm", "cpm", "actr")
 def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool = False) -> dict[str, Any]:
     """Train one level on the data strictly before `date`, for every arm of the configuration that has it.
 
-    A-CTR versions also score `date` itself where its samples are prepared.
+    A-CTR versions also score `date` itself where its samples are prepared, and those published before theirs were score
+    them now.
 
     Args:
         workspace: Opened on prepared tables.
@@ -27,7 +28,7 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
             first time also the earlier snapshots that TPM's consumers look up.
 
     Returns:
-        Names and figures of the published versions.
+        Names and digests of the published versions, and which earlier ones have scored their day now.
 
     Raises:
         InputError: No such level.
@@ -40,6 +41,7 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
     levels = Levels(workspace, publisher)
     arms = [ARMS[name] for name in workspace.config.arms]
     made: list[LedgerEntry] = []
+    late: list[LedgerEntry] = []
 
     def missing(name: str) -> bool:
         return date not in [entry.date for entry in publisher.versions(level, name)]
@@ -53,15 +55,22 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
             if is_due(date, twin.every, done) if only_due else date not in done:
                 made.append(levels.cpm(date, twin))
     elif level == "actr":
+        late = [entry for arm in arms for entry in publisher.unscored(arm.name, date)]
+        for entry in late:
+            levels.score(entry)
         days = {str(file.event_date) for file in workspace.pinned("ad_samples").files}
         made += [levels.actr(date, arm, score=date.isoformat() in days) for arm in arms if missing(arm.name)]
-    if not made:
+    if not made and not late:
         raise AlreadyDone(
             f"{level} of {date} is {'not due, or published' if only_due else 'published'}",
             hint=f"see ecdctr models list; the next day is {date + DAY}",
         )
     publisher.flush()
-    return {"versions": [entry.version for entry in made], "digests": [entry.digest for entry in made]}
+    return {
+        "versions": [entry.version for entry in made],
+        "digests": [entry.digest for entry in made],
+        "scored": [entry.version for entry in late],
+    }
 
 
 def _snapshots_due(workspace: Workspace, publisher: Publisher, date: dt.date) -> list[dt.date]:

@@ -1,5 +1,6 @@
 """Train one level on one rank: pinned inputs in, a published version out."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,14 +28,13 @@ from ecdctr.training.device import device_of, move
 from ecdctr.training.early_stopping import summary_of
 from ecdctr.training.level_batches import expired_ids, level_batches, plan_rows
 from ecdctr.training.level_loop import LOOK_ROWS, LevelLoop
-from ecdctr.training.optimizers import OPTIMIZERS
 from ecdctr.training.pace import Pace
 from ecdctr.training.predict import write_predictions
 from ecdctr.training.prior import click_log_odds
 from ecdctr.training.rates import Copied
 from ecdctr.training.snapshot_export import export_snapshot
 from ecdctr.training.structure import Structure
-from ecdctr.training.table_plan import TableSize, plan_tables
+from ecdctr.training.table_plan import deal_tables
 from ecdctr.training.task import LevelTask
 from ecdctr.training.trainer import Progress, Trainer
 from ecdctr.training.versions import (
@@ -77,6 +77,7 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
         IntegrityError: The ranks' parameters differ at the end.
     """
     started = time.perf_counter()
+    _forget_peak()
     device = device_of(task.training.device, collective.local_rank)
     collective = for_device(collective, device)
     store = ArtifactStore(Path(task.store))
@@ -114,6 +115,13 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
     return record
 
 
+def _forget_peak() -> None:
+    """Have the peak of memory count from here: ranks stay for one level after the other."""
+    # Linux alone has it; elsewhere the peak is that of the process so far.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _adopt(collective: Collective, store: ArtifactStore, task: LevelTask) -> dict[str, Any] | None:
     record = store.record(task.version)
     whole = record is not None and record["task_digest"] == task.digest()
@@ -132,23 +140,10 @@ def _build(task: LevelTask, collective: Collective, device: torch.device = CPU) 
         )
     model.attach(collective)
     move(model, device)
-    _deal_tables(model, task, collective)
-    return model
-
-
-def _deal_tables(model: CTRModel, task: LevelTask, collective: Collective) -> None:
-    """Shard the tables that the settings want sharded, before they take memory."""
-    tables, twins = model.tables, model.twin_tables()
-    state = OPTIMIZERS[task.training.sparse_optimizer].floats(tables.dim)
-    sizes = {
-        name: [TableSize(rows, tables.dim + state), *(TableSize(twin.rows[name], twin.dim) for twin in twins)]
-        for name, rows in tables.rows.items()
-    }
-    sharded = plan_tables(task.training.tables, sizes, collective.size)
+    sharded = deal_tables(model, task.training, collective)
     if sharded:
-        for each in (tables, *twins):
-            each.shard(sharded, collective)
         logger.info("%s: rows of %s are dealt to %d ranks", task.version, ", ".join(sorted(sharded)), collective.size)
+    return model
 
 
 def _prepare(model: CTRModel, collective: Collective, task: LevelTask) -> tuple[Trainer, dict[str, list[str]]]:

@@ -14,13 +14,13 @@ from ecdctr.distributed.collective import Collective
 from ecdctr.features.domains import DOMAINS
 from ecdctr.training.expiry import Expired
 from ecdctr.training.structure import historical_embeddings
-from ecdctr.training.task import Files, LevelTask
+from ecdctr.training.task import Files, LevelTask, ScoringTask
 
 EVEN = 0.02
 """Lanes that differ by more are dealt anew by row groups, where files have several."""
 
 
-def plan_rows(task: LevelTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
+def plan_rows(task: LevelTask | ScoringTask, sources: Sequence[Files], epoch: int, shuffle: bool) -> LanePlan:
     """The rows of one pass over some files, lane by lane; of several domains every step takes the same share."""
 
     def deal(parts: list[FileRows]) -> LanePlan:

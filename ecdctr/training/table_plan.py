@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ecdctr.config.training import TablesConfig
+from ecdctr.config.training import TablesConfig, TrainingConfig
+from ecdctr.distributed.collective import Collective
 from ecdctr.exceptions import ConfigError
+from ecdctr.models.base import CTRModel
+from ecdctr.training.optimizers import OPTIMIZERS
 
 FLOAT = 4
 
@@ -65,6 +68,21 @@ def plan_tables(settings: TablesConfig, tables: Mapping[str, Sequence[TableSize]
             hint=_way_out(settings, sum(whole.values()), held(set(tables)) if ranks > 1 else None, limit),
         )
     return chosen
+
+
+def deal_tables(model: CTRModel, settings: TrainingConfig, collective: Collective) -> set[str]:
+    """Shard the tables of a new model that the settings want sharded, before they take memory; gives their names."""
+    tables, twins = model.tables, model.twin_tables()
+    state = OPTIMIZERS[settings.sparse_optimizer].floats(tables.dim)
+    sizes = {
+        name: [TableSize(rows, tables.dim + state), *(TableSize(twin.rows[name], twin.dim) for twin in twins)]
+        for name, rows in tables.rows.items()
+    }
+    sharded = plan_tables(settings.tables, sizes, collective.size)
+    if sharded:
+        for each in (tables, *twins):
+            each.shard(sharded, collective)
+    return sharded
 
 
 def _way_out(settings: TablesConfig, total: int, sharded: int | None, limit: int) -> str:

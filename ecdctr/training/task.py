@@ -170,3 +170,16 @@ class LevelTask(Settings):
     def folder(self) -> Path:
         """Where the version will lie."""
         return Path(self.store) / self.version
+
+
+class ScoringTask(Settings):
+    """Scoring rows with a version that is published."""
+
+    version: str
+    files: Files
+    training: TrainingConfig
+    """Of the version's level: where tables lie and how they are dealt."""
+    seed: int
+    lanes: int
+    store: str
+    score_dir: str

@@ -30,6 +30,8 @@ class Shop:
     def __init__(self, *arms: str) -> None:
         self.config = load_config(SIMULATED, [*CLOCKS, f"arms=[{','.join(arms)}]"])
         self.trained: list[tuple[str, str, int]] = []
+        self.late: list[SimpleNamespace] = []
+        self.scored: list[SimpleNamespace] = []
 
     def pinned(self, table):
         return SimpleNamespace(files=[SimpleNamespace(event_date=day(offset)) for offset in range(30)])
@@ -53,6 +55,12 @@ class Shop:
 
     def actr(self, date, arm, *, score):
         return self._add("actr", arm.name, date)
+
+    def unscored(self, arm, until):
+        return self.late
+
+    def score(self, entry):
+        self.scored.append(entry)
 
     def flush(self):
         pass
