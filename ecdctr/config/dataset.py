@@ -207,6 +207,16 @@ class DatasetConfig(Settings):
         lists = {spec.name: spec.clicks() for spec in self.features}
         return [name for name, clicks in lists.items() if clicks is not None and clicks.read_by == "minet"]
 
+    def of_rows(self) -> dict[str, Any]:
+        """The settings that decide what a prepared row looks like: not where logs lie, and not what ends a preparation."""
+        tree: dict[str, Any] = self.model_dump(mode="json")
+        tree |= {"description": "", "drop_bad_rows": False}
+        for key in ("natural", "ads"):
+            source = tree[key] = tree[key] | {"schema_drift": "fail"}
+            for place in (source, *source["side_tables"], source["clicks"] or {}):
+                place.pop("path", None)
+        return tree
+
     @model_validator(mode="after")
     def _labels_come_from_one_place(self) -> "DatasetConfig":
         for name, source in (("natural", self.natural), ("ads", self.ads)):

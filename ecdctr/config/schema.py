@@ -3,10 +3,11 @@
 import datetime as dt
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.config.joint import MiNetConfig, MMoEConfig, PLEConfig, STARConfig
@@ -14,6 +15,7 @@ from ecdctr.config.operations import HookConfig, MaintenanceConfig, QualityConfi
 from ecdctr.config.training import ActrTrainingConfig, TrainingConfig
 from ecdctr.config.vocabularies import VocabularyConfig
 from ecdctr.durations import Days
+from ecdctr.features.feature_set import token_sources
 from ecdctr.settings import Settings
 
 ArmName = Literal[
@@ -85,6 +87,10 @@ _READ_LATER: dict[str, list[tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+_SECRET = re.compile(r"secret|password|token|access.?key", re.IGNORECASE)
+"""Names that Spark itself masks in its logs."""
+
+
 def _digest(tree: object) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
@@ -105,7 +111,17 @@ class SparkConfig(Settings):
     shuffle_partitions: int = Field(default=4, ge=1)
     """Tasks of a shuffle before adaptive execution merges them."""
     options: dict[str, str] = Field(default_factory=dict)
-    """Further Spark settings, as for `spark-submit --conf`."""
+    """Further Spark settings, as for `spark-submit --conf`; secrets belong into `spark-defaults.conf`."""
+
+    @field_validator("options")
+    @classmethod
+    def _tell_no_secret(cls, given: dict[str, str]) -> dict[str, str]:
+        # Options stand in the arguments of the JVM's process, which every user of the machine can list.
+        if told := [name for name in given if _SECRET.search(name)]:
+            raise ValueError(
+                f"{', '.join(told)} would be seen by all users of this machine; put it into spark-defaults.conf"
+            )
+        return given
 
 
 class TpmConfig(Settings):
@@ -323,7 +339,7 @@ class Config(Settings):
     """Folder of all warehouses; the tables lie under `warehouse/NAME`."""
     runs: Path = Path("runs")
     """Folder of all runs; reports lie under `runs/NAME`."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
     """Of parameters, order of rows, dropout and bootstrap."""
     ranks: int = Field(default=2, ge=1)
     """Training processes."""
@@ -376,6 +392,7 @@ class Config(Settings):
         tree = self.model_dump(
             mode="json", exclude=_NOTHING_FOLLOWS_FROM | dict.fromkeys(("name", "arms", "walk_days"), True)
         )
+        tree["dataset"] = self.dataset.of_rows()
         for section, *key in _READ_LATER[level]:
             del (tree[section] if key else tree)[key[0] if key else section]
         return _digest(tree)
@@ -390,4 +407,7 @@ class Config(Settings):
         missing = [name for name in self.levels.tpm.fields if name not in ids]
         if missing:
             raise ValueError(f"levels.tpm.fields names {missing}, but the fields with one id are {sorted(ids)}")
+        known = token_sources(self.dataset.features)
+        if unknown := sorted(set(self.vocabularies) - set(known)):
+            raise ValueError(f"vocabularies names {unknown}, but those that grow are {sorted(known)}")
         return self

@@ -7,8 +7,10 @@ one that has another type there an error in the middle of a job.
 import csv
 import gzip
 import logging
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -19,6 +21,9 @@ from ecdctr.exceptions import InputError
 
 logger = logging.getLogger(__name__)
 
+_UNPACKED: Mapping[str, Any] = {".gz": gzip.open, ".csv": open, ".tsv": open, ".txt": open, "": open}
+"""How text files are opened, by their names' ends."""
+
 Columns = Mapping[str, str]
 """Type by column."""
 
@@ -27,19 +32,24 @@ def columns_of(file: Path, kind: str) -> Columns | None:
     """The columns of one file, those of nested ones included (`a.b`); those of CSV are all text.
 
     Returns:
-        None for a Parquet file without rows: an empty day is often written without types.
+        None for a Parquet file without rows, since an empty day is often written without types, and for text that is packed
+        in another way than by gzip.
 
     Raises:
         InputError: The file is damaged.
     """
     try:
         if kind == "csv":
-            unpacked = gzip.open if file.suffix == ".gz" else open
-            with unpacked(file, "rt", encoding="utf-8") as text:
+            if file.suffix not in _UNPACKED:
+                return None
+            # Spark leaves out the mark that some programs begin a file with.
+            with _UNPACKED[file.suffix](file, "rt", encoding="utf-8-sig") as text:
                 return dict.fromkeys(next(csv.reader(text), []), "text")
         footer = pq.read_metadata(file)
         return dict(_flat(footer.schema.to_arrow_schema())) if footer.num_rows else None
-    except (pa.ArrowException, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not text in UTF-8: {error}", hint="write this file anew in UTF-8") from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
         raise InputError(f"{file} is damaged or missing", hint="replace or remove this file") from error
 
 
@@ -67,6 +77,12 @@ def differences(expected: Columns, found: Columns) -> dict[str, str]:
         if name in found and found[name] != expected[name]:
             said[name] = f"column {name!r} is {found[name]}, was {expected[name]}"
     return said
+
+
+def _stand_elsewhere(expected: list[str], found: list[str]) -> bool:
+    """Whether the same columns have other places; one that is named otherwise, or missing at the end, is told by name."""
+    both = [name for name in expected if name in found]
+    return [expected.index(name) for name in both] != [found.index(name) for name in both]
 
 
 def refuse_drift(source: Source, where: str, files: Iterable[str], fresh: Iterable[str], used: Iterable[str]) -> None:
@@ -100,6 +116,11 @@ def refuse_drift(source: Source, where: str, files: Iterable[str], fresh: Iterab
             raise InputError(
                 f"{where}: {path} differs from {_path(first).name}: {'; '.join(hurtful)}",
                 hint=f"write the file anew, or set {where}.schema_drift: warn to read what fits",
+            )
+        if source.format == "csv" and _stand_elsewhere(list(expected), list(columns)):
+            raise InputError(
+                f"{where}: {path} has the columns {', '.join(columns)}, and {_path(first).name} has {', '.join(expected)}",
+                hint="values of CSV files are read by their place: write the file anew with its columns in that order",
             )
         if found:
             logger.warning("%s: %s: %s", where, path.name, "; ".join(found.values()))

@@ -15,15 +15,10 @@ TABLES = (*(f"{d}_impressions" for d in DOMAINS), "quarantine", "vocabulary", *(
 
 def preparation_digest(config: Config) -> str:
     """SHA-256 of all settings that decide what a prepared row looks like."""
-    tree = config.model_dump(mode="json", include={"dataset", "vocabularies", "lanes"})
-    for name in ("description", "simulator"):
-        tree["dataset"].pop(name)
+    tree = config.model_dump(mode="json", include={"vocabularies", "lanes"}) | {"dataset": config.dataset.of_rows()}
+    tree["dataset"].pop("simulator")
     for rules in tree["vocabularies"].values():
         rules.pop("expire_after")
-    for key in ("natural", "ads"):
-        part = tree["dataset"][key]
-        for place in (part, *part["side_tables"], part["clicks"] or {}):
-            place.pop("path", None)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

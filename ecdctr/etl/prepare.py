@@ -170,7 +170,7 @@ class _Preparation:
             self.hooks.fire(DayEvent, day=day, rows={domain: log.rows.get(day, 0) for domain, log in found.items()})
         with self._timed("impressions"):
             for domain in DOMAINS:
-                aside = [day for of, day, _ in quality.put_aside(outcomes) if of == domain]
+                aside = self._put_aside(domain, outcomes)
                 log = found[domain].without(aside) if aside else found[domain]
                 self._write_impressions(log, plan.since, plan.until)
         with self._timed("vocabulary"):
@@ -236,6 +236,12 @@ class _Preparation:
             raise
         return outcomes
 
+    def _put_aside(self, domain: str, outcomes: list[quality.Outcome]) -> list[dt.date]:
+        """Days that a check has put aside, now or before: those before are not judged again, yet may be written again."""
+        judged = {(outcome.domain, outcome.event_date) for outcome in outcomes}
+        before = [o for o in quality.newest(quality.read_outcomes(self.lake)) if (o.domain, o.event_date) not in judged]
+        return [day for of, day, _ in quality.put_aside([*before, *outcomes]) if of == domain]
+
     def _number_and_note(self, plan: Plan, found: dict[str, ingest.Ingest]) -> None:
         """Go on with a preparation that was broken off, if it is this one; else take the next number."""
         assert plan.since is not None
@@ -243,7 +249,9 @@ class _Preparation:
         newest = max((note.number for note in self.notes.values()), default=0)
         goes_on = self.broken_off is not None and self.broken_off.plan == digest
         self.number = newest if goes_on else newest + 1
-        closed = plan.until - self.config.dataset.late_window * _DAY
+        # Days that the logs have not come to stay open, however late a day was asked for.
+        days = {day for log in found.values() for day in log.days}
+        closed = min(plan.until, max(days, default=plan.until) + _DAY) - self.config.dataset.late_window * _DAY
         if self.closed is not None:
             closed = max(closed, self.closed)
         note = Note(

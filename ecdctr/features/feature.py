@@ -36,6 +36,7 @@ class Feature(Settings, ABC):
     """What every kind says of itself; one file in `ecdctr.features.kinds`, or in a package of yours, is a kind."""
 
     name: FeatureName
+    """Of its column in the samples; where no column of the log is named, also that one's."""
     kind: str
 
     def log_columns(self) -> dict[str, str]:

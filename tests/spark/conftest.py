@@ -53,11 +53,13 @@ def make_log(domain: str, days: int, rows_per_day: int, seed: int = 0) -> pd.Dat
 
 def small_config(folder: Path, name: str, top: dict[str, Any], dataset: dict[str, Any]) -> Config:
     """A configuration over `folder/raw` and `folder/warehouse`."""
+    grow = {"item_id", *(spec["name"] for spec in dataset.get("features", FEATURES))}
+    vocabularies = {"item_id": {"min_count": 3, "oov_buckets": 2}, "category": {"share_domains": False}}
     tree: dict[str, Any] = {
         "name": name,
         "warehouse": str(folder / "warehouse"),
         "lanes": 3,
-        "vocabularies": {"item_id": {"min_count": 3, "oov_buckets": 2}, "category": {"share_domains": False}},
+        "vocabularies": {each: rules for each, rules in vocabularies.items() if each in grow},
         "dataset": {
             "natural": {"path": str(folder / "raw" / "natural.parquet")},
             "ads": {"path": str(folder / "raw" / "ads.parquet")},

@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import pandas as pd
 import pytest
 
 from ecdctr.etl.prepare import prepare
@@ -113,3 +114,24 @@ def test_a_gate_that_closes_leaves_its_reasons_in_the_history(spark, make_config
     lake = Lake(spark, config.warehouse_dir)
     assert [info.name for info in lake.describe()] == ["data_quality"]
     assert {one.event_date for one in read_outcomes(lake)} == {START, START + DAY}
+
+
+def test_a_day_put_aside_stays_aside_when_an_earlier_one_is_written_again(spark, make_config, write_logs):
+    config = make_config(
+        features=[{"name": "price", "kind": "number"}], top=settings(volume="quarantine"), late_window="3d"
+    )
+    write_logs(days=5, change=spoiled)
+    assert prepare(spark, config, None).quarantined >= ROWS
+    lake = Lake(spark, config.warehouse_dir)
+    assert lake.read("natural_impressions").where(f"event_date = '{LAST}'").count() == 0
+
+    def with_a_late_row(domain, frame):
+        frame = spoiled(domain, frame)
+        late = frame[frame["ts"].dt.date == LAST - dt.timedelta(days=1)].head(1).assign(event_id=f"late-{domain}")
+        return pd.concat([frame, late], ignore_index=True)
+
+    write_logs(days=5, change=with_a_late_row)
+    assert prepare(spark, config, None).changed == 1
+    rows = lake.read("natural_impressions")
+    assert rows.where(f"event_date = '{LAST}'").count() == 0
+    assert rows.where("event_id = 'late-natural'").count() == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ecdctr.config import load_config
+from ecdctr.etl.made_with import preparation_digest
 from ecdctr.exceptions import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -132,3 +133,32 @@ def test_the_shipped_base_repeats_the_schema_s_defaults(config_file):
     root = Path(__file__).parents[2]
     shipped = load_config(root / "conf" / "datasets" / "simulated.yml", ["dataset.simulator=null"])
     assert shipped.levels.tpm.snapshots == load_config(config_file).levels.tpm.snapshots
+
+
+def test_models_and_tables_do_not_depend_on_where_logs_lie_nor_on_what_ends_a_preparation(config_file):
+    usual = load_config(config_file)
+    for change in (
+        "dataset.natural.path=/elsewhere/natural.parquet",
+        "dataset.description=moved",
+        "dataset.drop_bad_rows=true",
+        "dataset.ads.schema_drift=warn",
+    ):
+        changed = load_config(config_file, [change])
+        assert changed.model_digest() == usual.model_digest(), change
+        assert preparation_digest(changed) == preparation_digest(usual), change
+    other = load_config(config_file, ["dataset.columns.label=bought"])
+    assert other.model_digest() != usual.model_digest()
+    assert preparation_digest(other) != preparation_digest(usual)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("vocabularies={item: {min_count: 20}}", "vocabularies names"),
+        ("spark.options={spark.hadoop.fs.s3a.secret.key: x}", "spark-defaults.conf"),
+        ("seed=202501011230", "less than 4294967296"),
+    ],
+)
+def test_what_would_be_ignored_told_or_overflow_is_refused(config_file, change, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(config_file, [change])

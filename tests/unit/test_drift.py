@@ -1,5 +1,6 @@
 """Columns that change from file to file are named exactly."""
 
+import gzip
 import logging
 
 import pyarrow as pa
@@ -64,6 +65,38 @@ def test_columns_that_nobody_reads_may_come_and_go(compare, caplog):
 def test_headers_of_text_files_are_compared(compare):
     with pytest.raises(InputError, match=r"column 'item' \(text\) is missing"):
         compare({"user": 1, "extra": 1}, kind="csv")
+
+
+def test_text_files_are_read_by_place_so_columns_may_not_change_theirs(compare, caplog):
+    for second in ({"item": 1, "user": 1, "extra": 1}, {"new": 1, "user": 1, "item": 1, "extra": 1}):
+        with pytest.raises(InputError, match=r"c\.csv has the columns .*, and a b\.csv has user, item, extra"):
+            compare(second, "warn", kind="csv")
+    with caplog.at_level(logging.WARNING):
+        compare({"user": 1, "item": 1, "extra": 1, "more": 1}, kind="csv")
+    assert "column 'more' (text) is new" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.csv", "user,größe\n".encode("latin-1"), "is not text in UTF-8"),
+        ("x.csv.gz", gzip.compress(b"user,item\n" * 99, mtime=0)[:12], "is damaged or missing"),
+    ],
+)
+def test_text_that_cannot_be_read_is_named(tmp_path, name, content, words):
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        refuse_drift(Source(path="x", format="csv"), "dataset.ads", [str(file)], [str(file)], ["user"])
+
+
+def test_a_mark_at_the_beginning_is_no_part_of_a_name_and_other_packings_are_left_to_spark(tmp_path):
+    files = [tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv.bz2"]
+    files[0].write_text("user,item\n", encoding="utf-8-sig")
+    files[1].write_text("user,item\n", encoding="utf-8")
+    files[2].write_bytes(b"BZh9")
+    names = [str(file) for file in files]
+    refuse_drift(Source(path="x", format="csv"), "dataset.ads", names, names[1:], ["user", "item"])
 
 
 def test_a_damaged_file_is_named(compare, tmp_path):
