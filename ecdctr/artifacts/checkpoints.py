@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, new_folder, write_json
+from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, new_folder, sync, write_json
 from ecdctr.artifacts.tensor_files import part_name, read_parts, write_tensors
 from ecdctr.exceptions import EcdctrError
 
@@ -54,6 +54,8 @@ class CheckpointFolder:
         path = self._staging(step) / part_name(STATE, rank, size)
         try:
             write_tensors(path, tensors)
+            # By each rank itself: rank 0, for which the others wait a limited time, then finds it done.
+            sync(path)
             return digest_file(path)
         except OSError as error:
             raise self._not_written(step, error) from error

@@ -1,11 +1,13 @@
 """Writing files so that a reader sees all of them or nothing."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from ecdctr.exceptions import InputError
 
 TEMPORARY_PREFIX = ".tmp-"
+FORGOTTEN_SECONDS = 86_400
 
 
 def digest_file(path: Path) -> str:
@@ -21,7 +24,8 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the bytes of a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,19 +69,48 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
+    lock = hold(temporary)
     try:
         yield temporary
         for path in temporary.rglob("*"):
-            _sync(path)
-        _sync(temporary)
+            sync(path)
+        sync(temporary)
         if target.exists():
             shutil.rmtree(target)
         temporary.chmod(0o755)
         temporary.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def hold(folder: Path) -> int:
+    """Mark a temporary folder as one that a living process fills, until what is returned is closed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    # Where a file system has no locks, age alone tells.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def is_left_over(folder: Path) -> bool:
+    """Whether whoever filled a temporary folder is gone: nobody holds it, or it is a day old where locks are not told of."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - os.fstat(descriptor).st_mtime > FORGOTTEN_SECONDS
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @contextlib.contextmanager
@@ -101,8 +134,8 @@ def new_file(target: Path, suffix: str = "") -> Iterator[Path]:
     try:
         written = folder / f"new{suffix}"
         yield written
-        _sync(written)
+        sync(written)
         written.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

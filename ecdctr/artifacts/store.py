@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, new_folder, write_json
+from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, is_left_over, new_folder, write_json
 from ecdctr.exceptions import IntegrityError
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ class ArtifactStore:
                 raise IntegrityError(f"version {version}: {name} differs from its recorded digest")
 
     def clean(self) -> None:
-        """Remove what interrupted writers left behind."""
+        """Remove what interrupted writers left behind; what others are writing now stays."""
         if self.root.exists():
-            for leftover in self.root.glob(f"{TEMPORARY_PREFIX}*"):
+            for leftover in filter(is_left_over, self.root.glob(f"{TEMPORARY_PREFIX}*")):
                 logger.info("removing the leftover of an interrupted write: %s", leftover.name)
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -32,11 +32,13 @@ def by_row_groups(files: Sequence[FileRows]) -> list[FileRows]:
     """One entry for each row group of some files, in order: smaller parts are dealt to lanes more evenly.
 
     Raises:
-        InputError: A file is missing, corrupt, or carries pickled metadata.
+        InputError: A file is missing, corrupt, has other rows, or carries pickled metadata.
     """
 
     def split(file: FileRows) -> list[FileRows]:
         footer = _footer(file.path)
+        if file.groups is None:
+            _refuse_other_rows(file, footer.num_rows)
         return [
             replace(file, rows=footer.row_group(group).num_rows, groups=(group,))
             for group in range(footer.num_row_groups)
@@ -63,12 +65,7 @@ def check_files(files: Sequence[FileRows], columns: Iterable[str]) -> dict[str, 
     def check(file: FileRows) -> tuple[int, ...]:
         footer = _footer(file.path)
         groups = range(footer.num_row_groups) if file.groups is None else file.groups
-        rows = sum(footer.row_group(group).num_rows for group in groups)
-        if rows != file.rows:
-            raise InputError(
-                f"{file.path} has {rows} rows: the table's log says {file.rows}",
-                hint="the file was changed after it was committed; write that day again",
-            )
+        _refuse_other_rows(file, sum(footer.row_group(group).num_rows for group in groups))
         missing = wanted - file.constants.keys() - set(footer.schema.to_arrow_schema().names)
         if missing:
             raise InputError(
@@ -77,6 +74,14 @@ def check_files(files: Sequence[FileRows], columns: Iterable[str]) -> dict[str, 
         return tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
 
     return dict(zip((file.path for file in files), _each(check, files), strict=True))
+
+
+def _refuse_other_rows(file: FileRows, rows: int) -> None:
+    if rows != file.rows:
+        raise InputError(
+            f"{file.path} has {rows} rows: the table's log says {file.rows}",
+            hint="the file was changed after it was committed; write that day again",
+        )
 
 
 def _each(function: Callable[[T], U], values: Sequence[T]) -> list[U]:

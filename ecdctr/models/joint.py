@@ -62,5 +62,6 @@ class JointModel(FullModel):
             # Also without rows: the other ranks may have some, and normalisation waits for all ranks.
             rows = (batch.domain == domain).nonzero().squeeze(1)
             found = self.head(domain, [part.index_select(0, rows) for part in shared])
-            logits = logits.index_copy(0, rows, found)
+            # The head's products may have had 16 bits.
+            logits = logits.index_copy(0, rows, found.to(logits.dtype))
         return logits

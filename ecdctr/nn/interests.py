@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ecdctr.nn.mlp import MLP
+from ecdctr.nn.snapshot_pooling import very_low
 
 
 class ClickAttention(nn.Module):
@@ -39,8 +40,7 @@ class ClickAttention(nn.Module):
         moved = clicks if self.transfer is None else self.transfer(clicks)
         about = [part.unsqueeze(1).expand_as(clicks) for part in (target, user)]
         scores = self.score(torch.cat([clicks, *about, moved * about[0]], -1)).squeeze(-1)
-        # A large negative number instead of -inf: a row without a click must not become NaN.
-        weights = scores.masked_fill(~mask, -1e9).softmax(-1) * mask
+        weights = scores.masked_fill(~mask, very_low(scores)).softmax(-1) * mask
         return torch.bmm(weights.unsqueeze(1), clicks).squeeze(1)
 
 

@@ -6,6 +6,11 @@ from torch import Tensor, nn
 from ecdctr.config.schema import PoolingMode
 
 
+def very_low(scores: Tensor) -> float:
+    """What softmax makes zero of, in the type of some scores; not -inf: a row without any other score must not become NaN."""
+    return max(-1e9, torch.finfo(scores.dtype).min)
+
+
 class SnapshotPooling(nn.Module):
     """Self-attention across snapshots, then the mean over those that exist; or a simpler way.
 
@@ -51,7 +56,6 @@ class SnapshotPooling(nn.Module):
 
     def _attend(self, snapshots: Tensor, present: Tensor) -> Tensor:
         scores = self.query(snapshots) @ self.key(snapshots).transpose(1, 2) / snapshots.shape[-1] ** 0.5
-        # A large negative number instead of -inf: a row without any snapshot must not become NaN.
-        scores = scores.masked_fill(~present.unsqueeze(1), -1e9)
+        scores = scores.masked_fill(~present.unsqueeze(1), very_low(scores))
         mixed: Tensor = scores.softmax(-1) @ self.value(snapshots)
         return mixed

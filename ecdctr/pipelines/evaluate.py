@@ -1,6 +1,7 @@
 """Walk-forward metrics from stored predictions, and what transfer brought."""
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from ecdctr.pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 BASELINE = "target_only"
 METRICS = ("auc", "gauc", "log_loss")
@@ -98,7 +101,8 @@ def stored_predictions(workspace: Workspace, versions: Sequence[str], since: dt.
 def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation:
     """Metrics of every arm of the configuration on the days `[since, until)`."""
     arms: list[str] = list(workspace.config.arms)
-    frame = load_predictions(workspace, arms, since, until).join(segments(workspace, since, until), on="event_id")
+    frame = _of_all_arms(load_predictions(workspace, arms, since, until), arms)
+    frame = frame.join(segments(workspace, since, until), on="event_id")
     by_arm = {arm: frame[frame["arm"] == arm].reset_index(drop=True) for arm in arms}
     return Evaluation(
         daily={arm: _daily(rows) for arm, rows in by_arm.items()},
@@ -109,6 +113,17 @@ def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation
         cold_users={arm: by_flag(*_columns(rows), rows["cold"].to_numpy()) for arm, rows in by_arm.items()},
         popularity_auc=popularity_auc(workspace, since, until),
     )
+
+
+def _of_all_arms(frame: "pd.DataFrame", arms: Sequence[str]) -> "pd.DataFrame":
+    """The rows that every arm has scored: one that was added later may have found more of a day than the others."""
+    scored = frame.groupby("event_id")["arm"].transform("nunique") == len(arms)
+    if not scored.all():
+        left_out = frame.loc[~scored, "event_id"].nunique()
+        logger.warning("%s rows that not every arm has scored are left out", f"{left_out:,}")
+    if not scored.any():
+        raise NotReadyError(f"there is no row that all of {', '.join(arms)} have scored", hint="choose a wider window")
+    return frame[scored].reset_index(drop=True)
 
 
 def _columns(rows: "pd.DataFrame") -> tuple[Any, Any, Any]:

@@ -5,8 +5,8 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -243,8 +243,8 @@ class Workspace:
 
     def _start_ranks(self) -> RankSession:
         config = self.config
-        mailbox = self.root / "_sessions" / f"{os.getpid()}{self._place}"
-        shutil.rmtree(mailbox, ignore_errors=True)
+        # Process numbers are not unique where containers share a warehouse.
+        mailbox = self.root / "_sessions" / f"{os.getpid()}{self._place}-{uuid.uuid4().hex[:8]}"
         logger.info("starting %d training ranks", config.ranks)
         session = RankSession(
             None if self._first is not None else self.spark,

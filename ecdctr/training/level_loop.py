@@ -95,9 +95,11 @@ class LevelLoop:
                 seen = look(self.trainer.model, batches, self.collective)
             looks.append({"epoch": epoch + 1, "step": progress.step} | seen)
             logger.info("%s after epoch %d: %s", task.version, epoch + 1, seen)
-            if best(looks, settings) == epoch:
+            # Days without a row take no step: there is nothing to go back to.
+            if progress.step and best(looks, settings) == epoch:
                 self._saver(self.best)(progress)
-            self._saver(self.checkpoints)(progress)
+            if progress.step:
+                self._saver(self.checkpoints)(progress)
         return self.collective.any(exhausted(looks, settings))
 
     def _take_the_best(self) -> None:

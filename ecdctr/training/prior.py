@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from ecdctr.distributed.collective import Collective
+from ecdctr.exceptions import InputError
 from ecdctr.training.task import Files
 
 
@@ -18,11 +20,17 @@ def click_log_odds(files: Files, collective: Collective) -> float:
     Args:
         files: The training rows.
         collective: The ranks.
+
+    Raises:
+        InputError: A file is missing or damaged.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for path, _ in files.files[collective.rank :: collective.size]:
         constants = files.constants
-        table = pq.ParquetFile(path).read([name for name in ("label", "weight") if name not in constants])
+        try:
+            table = pq.ParquetFile(path).read([name for name in ("label", "weight") if name not in constants])
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} is missing, or damaged: {error}", hint="write that day again") from error
         label, weight = (
             np.full(table.num_rows, constants[name]) if name in constants else table[name].to_numpy().astype("float64")
             for name in ("label", "weight")

@@ -1,6 +1,7 @@
 """The files of a published version: network, tables and optimiser, whole or in one part per rank."""
 
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, link_or_copy
+from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, hold, link_or_copy, sync
 from ecdctr.artifacts.tensor_files import PART, part_name, parts_of, read_parts, write_tensors
 from ecdctr.distributed.collective import Collective
 from ecdctr.models.base import CTRModel
@@ -72,6 +73,7 @@ class Parts:
         self.folder = store / f"{TEMPORARY_PREFIX}parts-{version}"
         self.collective = collective
         self.digests: dict[str, str] = {}
+        self._lock: int | None = None
 
     def write(self, trainer: Trainer) -> None:
         """Write this rank's files where there is something to write; afterwards `digests` has those of all ranks."""
@@ -81,6 +83,7 @@ class Parts:
         if self.collective.rank == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
+            self._lock = hold(self.folder)
         self.collective.barrier()
         own: dict[str, Mapping[str, Tensor]] = {
             "tables": {name: rows for name, rows in tables.tables().items() if name in tables.layout.sharded},
@@ -90,6 +93,8 @@ class Parts:
         for name, tensors in own.items():
             path = self.folder / part_name(name, self.collective.rank, self.collective.size)
             write_tensors(path, tensors)
+            # By each rank itself: rank 0, for which the others wait a limited time, then finds it done.
+            sync(path)
             written[path.name] = digest_file(path)
         for found in self.collective.all_gather_json(written):
             self.digests |= found
@@ -99,6 +104,9 @@ class Parts:
         for name in self.digests:
             (self.folder / name).rename(folder / name)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def link_tables(source: Path, name: str, target: Path) -> None:

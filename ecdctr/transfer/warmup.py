@@ -20,7 +20,7 @@ def warm_batch_norm(model: CTRModel, batches: Iterable[Batch], collective: Colle
     that it would take without.
 
     Args:
-        model: Statistics begin anew here; those of AutoFT's frozen twin stay.
+        model: Statistics begin anew here; those of AutoFT's frozen twin and of a frozen tower stay.
         batches: Local batches of the training rows, as many on every rank; a rank may have no row of one.
         collective: The ranks.
         seed: Of the dropout masks.
@@ -30,9 +30,10 @@ def warm_batch_norm(model: CTRModel, batches: Iterable[Batch], collective: Colle
     """
     # A policy would count these batches as steps of its own.
     network = model.tuned if isinstance(model, AutoFT) else model
-    norms = [module for module in network.modules() if isinstance(module, DistributedBatchNorm)]
     mode = network.training
     network.train()
+    # A frozen tower stays in evaluation, with the statistics that came with it.
+    norms = [module for module in network.modules() if isinstance(module, DistributedBatchNorm) and module.training]
     seen = 0
     try:
         for norm in norms:

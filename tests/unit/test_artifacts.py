@@ -123,3 +123,14 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     (tmp_path / ".tmp-killed").mkdir()
     store.clean()
     assert [path.name for path in tmp_path.iterdir()] == ["v1"]
+
+
+def test_what_a_living_writer_fills_is_no_leftover(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with store.publish("v1", {}) as folder:
+        (folder / "weights").write_bytes(b"1")
+        ArtifactStore(tmp_path).clean()
+        assert folder.exists()
+        (folder / "more").write_bytes(b"2")
+    store.verify("v1")
+    assert [path.name for path in tmp_path.iterdir()] == ["v1"]

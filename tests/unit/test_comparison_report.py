@@ -311,16 +311,16 @@ def test_the_summary_says_on_how_many_data_sets_the_aim_is_reached():
     above = difference("ecdctr", "finetune", "gauc", 0.02, 0.01, 0.03)
     both = render_results([named("shop", [above]), named("mall", [above])])
     assert "| `ecdctr` | nowhere | shop, GAUC; mall, GAUC | nowhere | nowhere |" in both
-    assert "**Reached by `ecdctr`.**" in both
-    assert "- The aim is reached by `ecdctr`;" in both
+    assert "**So much is reached by `ecdctr`.**" in both
+    assert "- `ecdctr` is below no baseline and above `finetune` beyond chance on two data sets;" in both
     one = render_results([named("shop", [above]), named("mall", [])])
-    assert "**No arm reaches it.**" in one
+    assert "**No arm reaches so much.**" in one
     again = render_results([named("shop", [above], 1234), named("shop_tuned", [above], 1234)])
-    assert "**No arm reaches it.**" in again, "one log twice is no second data set"
+    assert "**No arm reaches so much.**" in again, "one log twice is no second data set"
     lost = difference("ecdctr", "star", "auc", -0.02, -0.03, -0.01)
     beaten = render_results([named("shop", [above, lost]), named("mall", [above])])
     assert "shop, AUC of `star`" in beaten
-    assert "**No arm reaches it.**" in beaten
+    assert "**No arm reaches so much.**" in beaten
 
 
 def test_remedies_are_told_with_what_they_are_a_remedy_of_and_open_ones_are_open():

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.config import load_config
+from ecdctr.config.training import EarlyStoppingConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.tasks import Signals
 from ecdctr.exceptions import NotReadyError
@@ -79,6 +80,18 @@ def test_a_day_without_rows_leaves_the_parameters_and_scores_none(days):
     assert record["digest"] == first["digest"] != before["digest"]
     assert (record["rows"], record["steps"], scores.num_rows) == (0, 0, 0)
     assert record["train_log_loss"] is None
+    assert finite(record)
+
+
+@quiet
+@pytest.mark.timeout(120)
+def test_early_stopping_has_nothing_to_look_at_again_after_a_day_without_rows(days):
+    task = days.task("stopped", 2, days.start("continue", "day1"), policy=None)
+    training = task.training.model_copy(update={"epochs": 3, "early_stopping": EarlyStoppingConfig(days=1)})
+    held = samples(days.root / "data", 4)
+    task = task.model_copy(update={"train": [NOTHING], "validation": [held], "training": training})
+    record = days.train(task)
+    assert (record["steps"], record["rows"]) == (0, 0)
     assert finite(record)
 
 
@@ -239,3 +252,14 @@ def test_a_walk_of_one_class_answers_nothing(evaluated, label):
 
 def test_popularity_of_nothing_is_null():
     assert popularity_auc(SimpleNamespace(pinned=lambda table: SimpleNamespace(files=[])), WALKED[0], WALKED[1]) is None
+
+
+def test_arms_are_compared_on_the_rows_that_all_of_them_have_scored(evaluated, monkeypatch, caplog):
+    whole = evaluated(some, some, some, some)
+    given = evaluation.load_predictions(None)
+    late = given[~((given["arm"] == "ecdctr") & (given["event_id"] == given["event_id"].iloc[0]))]
+    monkeypatch.setattr(evaluation, "_of_all_arms", lambda frame, arms, of=evaluation._of_all_arms: of(late, arms))
+    found = evaluated(some, some, some, some)
+    rows = whole.pooled["ecdctr"]["rows"]
+    assert (found.pooled["ecdctr"]["rows"], found.pooled["target_only"]["rows"]) == (rows - 1, rows - 1)
+    assert "1 rows that not every arm has scored are left out" in caplog.text

@@ -54,3 +54,11 @@ def test_without_a_gate_nothing_is_added():
     assert not [key for key in pretrained().network_state() if key.startswith("history_gates.")]
     with pytest.raises(ConfigError, match="history_gate"):
         build("mmoe", features=FEATURES, rows=ROWS, seed=1, history_gate=True)
+
+
+def test_attention_over_snapshots_has_no_number_that_sixteen_bits_cannot_hold():
+    pooling = SnapshotPooling(4, "attention", count=3)
+    present = torch.tensor([[True, False, True], [False, False, False]])
+    with torch.autocast("cpu", torch.float16):
+        pooled = pooling(torch.randn(2, 3, 4), present)
+    assert pooled.isfinite().all()

@@ -18,8 +18,11 @@ from ecdctr.data.footers import by_row_groups, check_files, read_footers
 from ecdctr.data.reader import AHEAD, iterate, reading_order
 from ecdctr.data.rows import to_rows
 from ecdctr.data.shard_plan import FileRows, plan_lanes
+from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import InputError
 from ecdctr.features.feature_set import FeatureSet
+from ecdctr.training.prior import click_log_odds
+from ecdctr.training.task import Files
 
 FEATURES = FeatureSet(
     id_fields=("user_id", "item_id"),
@@ -223,6 +226,24 @@ def test_row_groups_are_dealt_where_files_are_too_few(tmp_path, start):
     for rank in range(2):
         again = iterate(plan, rank, 2, FEATURES, 16, start_step=start)
         assert [numbers_of(batch) for batch in again] == whole[rank][start:]
+
+
+def test_a_file_that_has_changed_is_refused_also_where_its_row_groups_are_dealt(tmp_path):
+    files = [replace(file, rows=file.rows + 10) for file in write(tmp_path, [40], row_group=8)]
+    with pytest.raises(InputError, match="has 40 rows: the table's log says 50"):
+        by_row_groups(files)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_file_is_named_where_its_click_rate_is_asked_for_first(tmp_path, damage):
+    (file,) = write(tmp_path, [40])
+    path = Path(file.path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=path.name):
+        click_log_odds(Files(table="ad_samples", version=1, files=[(file.path, 40)]), SingleProcess())
 
 
 def test_columns_that_files_lack_are_the_same_in_every_row(tmp_path):

@@ -13,6 +13,8 @@ from ecdctr.pipelines.levels import Levels
 from ecdctr.transfer.fine_tuning import fine_tune, start_from
 from ecdctr.transfer.warmup import warm_batch_norm
 from tests.unit.test_autoft import backbone, batches, pretrained
+from tests.unit.test_frozen_tower import batch as sequence_batch
+from tests.unit.test_frozen_tower import natural_model, tower
 from tests.unit.test_levels_baselines import Ledger, day
 
 pytestmark = pytest.mark.unit
@@ -126,3 +128,12 @@ def test_levels_ask_for_it_where_statistics_begin_anew():
         assert asked(arm) == [5, 0], arm
     assert asked("ecdctr_bn_keep") == asked("finetune") == asked("ecdctr_bn_cold") == [0, 0]
     assert asked("ecdctr", "transfer.batch_norm_warmup=false") == [0, 0]
+
+
+def test_a_frozen_tower_keeps_the_statistics_that_it_came_with():
+    model = tower(natural_model())
+    before = state(model)
+    warm_batch_norm(model, [sequence_batch(48, seed) for seed in range(3)], SingleProcess(), seed=1)
+    changed = {name for name, tensor in model.network_state().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not [name for name in changed if name.startswith("source.")]
