@@ -138,7 +138,7 @@ def verdict(runs: Sequence[Run], sizes: Sequence[int], cores: int) -> str:
     figures = " and ".join(f"{ratio:.2f} by {words}" for words, ratio in ratios.items())
     left_out = "" if clean else " Wall times were disturbed by other work on the machine, and are not compared."
     return (
-        f"## The aim\n\nAt most {WANTED} times the hand-written Spark: at {sizes[-1]:,} events it is {figures}: {said}."
+        f"## Against the hand-written Spark\n\nAt {sizes[-1]:,} events the ratio is {figures}; at most {WANTED} is wanted: {said}."
         + left_out
     )
 

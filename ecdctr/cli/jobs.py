@@ -23,17 +23,20 @@ def doctor(
         bool,
         typer.Option("--quick", help="Leave out Spark and the ranks where they passed before with these versions."),
     ] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="Whose Spark is looked at, a YAML file.")] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Check the machine, versions, Spark, Delta and a 2-rank all-reduce.
 
-    Example: `ecdctr doctor`
+    Example: `ecdctr doctor --config conf/datasets/shop.yml`
     """
 
     def action() -> dict[str, Any]:
         from ecdctr.doctor import diagnose
 
-        checks = diagnose(full=not quick)
+        spark = load(config or DEFAULT_CONFIG, overrides).spark if config or overrides else None
+        checks = diagnose(full=not quick, spark=spark)
         for check in checks:
             logger.log(
                 logging.INFO if check.ok else logging.ERROR,
@@ -42,6 +45,8 @@ def doctor(
                 check.name,
                 check.detail,
             )
+            if check.ok and check.hint:
+                logger.warning("     %-18s %s", "", check.hint)
         bad = [check for check in checks if not check.ok]
         if bad:
             raise InputError(

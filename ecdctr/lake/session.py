@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from ecdctr.config.schema import SparkConfig
 from ecdctr.exceptions import ConfigError, NotReadyError
-from ecdctr.lake.jars import delta_jars
+from ecdctr.lake.jars import cache_folder, delta_jars
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,16 @@ def _options(settings: SparkConfig, submitted: bool) -> dict[str, str]:
 
 def _quiet_log() -> Path:
     """Log settings that keep the JVM silent from its first moment, when `setLogLevel` cannot reach it yet."""
-    path = Path(tempfile.gettempdir()) / f"ecdctr-log4j2-{os.getuid()}.properties"
-    if not path.exists() or path.read_text() != QUIET_LOG:
+    # Not at a name in a folder of all users, where another one could have put other settings.
+    path = cache_folder() / "log4j2.properties"
+    try:
+        if not path.exists() or path.read_text() != QUIET_LOG:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(QUIET_LOG)
+    except OSError:
+        path = Path(tempfile.mkdtemp(prefix="ecdctr-")) / path.name
         path.write_text(QUIET_LOG)
+        atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     return path
 
 
