@@ -201,3 +201,17 @@ def test_tables_of_another_contract_are_not_mixed(spark, whole):
         dataset = whole.config.dataset.model_copy(update={"features": change})
         with pytest.raises(ConfigError, match="prepared with other features"):
             prepare(spark, whole.config.model_copy(update={"dataset": dataset}), None)
+
+
+def test_days_that_the_logs_had_not_come_to_are_not_late_when_they_come(spark, make_config, write_logs):
+    config = make_config()
+    write_logs(days=3)
+    prepare(spark, config, START + dt.timedelta(days=30))
+    write_logs(days=5)
+    summary = prepare(spark, config, START + dt.timedelta(days=30))
+    assert summary.quarantined == 0
+    lake = Lake(spark, config.warehouse_dir)
+    days = {row.event_date for row in lake.read("natural_impressions").select("event_date").distinct().collect()}
+    assert days == {START + dt.timedelta(days=day) for day in range(5)}
+    samples = lake.read("natural_samples").where(f"event_date = '{START + dt.timedelta(days=4)}'")
+    assert samples.count() == 40
