@@ -42,9 +42,7 @@ def _rows(model: type[BaseModel], prefix: str, given: BaseModel | None = None) -
         key = f"{prefix}{name}"
         inner = list(_models(field.annotation))
         meaning = " ".join((field.description or "").split()) or "; ".join(_first_line(model) for model in inner[:1])
-        value = (
-            None if given is None and field.is_required() else _value(field) if given is None else getattr(given, name)
-        )
+        value = getattr(given, name) if given is not None else _value(field)
         if len(inner) > 1:
             yield key, "list by `kind`", _default(field), field.description or "What samples are made of; by `kind`:"
             for variant in inner:
@@ -94,7 +92,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _value(field: FieldInfo) -> Any:
-    return field.get_default(call_default_factory=True)
+    return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,7 @@ from ecdctr.exceptions import TrainingError
 logger = logging.getLogger(__name__)
 
 # Milliseconds between two rounds of Horovod's background thread, in which an exchange is agreed on: Horovod's default. Shorter
-# ones save little, and wake a rank that waits more often; measurements: docs/distributed.md.
+# ones save little, and wake a rank that waits more often.
 CYCLE_MILLISECONDS = 1.0
 # Where the steps' exchange goes through shared memory, little is left for that thread; its rounds would only take time from
 # the rank's own core.

@@ -10,7 +10,6 @@ import logging
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -21,8 +20,8 @@ from ecdctr.exceptions import InputError
 
 logger = logging.getLogger(__name__)
 
-_UNPACKED: Mapping[str, Any] = {".gz": gzip.open, ".csv": open, ".tsv": open, ".txt": open, "": open}
-"""How text files are opened, by their names' ends."""
+_PACKED_OTHERWISE = {".bz2", ".deflate", ".lz4", ".snappy", ".zst"}
+"""Ends of the names of text files that Spark unpacks and Python's own library, but for one, does not."""
 
 Columns = Mapping[str, str]
 """Type by column."""
@@ -40,10 +39,11 @@ def columns_of(file: Path, kind: str) -> Columns | None:
     """
     try:
         if kind == "csv":
-            if file.suffix not in _UNPACKED:
+            if file.suffix in _PACKED_OTHERWISE:
                 return None
+            unpacked = gzip.open if file.suffix == ".gz" else open
             # Spark leaves out the mark that some programs begin a file with.
-            with _UNPACKED[file.suffix](file, "rt", encoding="utf-8-sig") as text:
+            with unpacked(file, "rt", encoding="utf-8-sig") as text:
                 return dict.fromkeys(next(csv.reader(text), []), "text")
         footer = pq.read_metadata(file)
         return dict(_flat(footer.schema.to_arrow_schema())) if footer.num_rows else None

@@ -169,8 +169,9 @@ class _Preparation:
         for day in sorted({*plan.new, *plan.changed}):
             self.hooks.fire(DayEvent, day=day, rows={domain: log.rows.get(day, 0) for domain, log in found.items()})
         with self._timed("impressions"):
+            put_aside = self._put_aside(outcomes)
             for domain in DOMAINS:
-                aside = self._put_aside(domain, outcomes)
+                aside = [day for of, day in put_aside if of == domain]
                 log = found[domain].without(aside) if aside else found[domain]
                 self._write_impressions(log, plan.since, plan.until)
         with self._timed("vocabulary"):
@@ -236,11 +237,11 @@ class _Preparation:
             raise
         return outcomes
 
-    def _put_aside(self, domain: str, outcomes: list[quality.Outcome]) -> list[dt.date]:
-        """Days that a check has put aside, now or before: those before are not judged again, yet may be written again."""
+    def _put_aside(self, outcomes: list[quality.Outcome]) -> list[tuple[str, dt.date]]:
+        """Domain and day of what a check has put aside, now or before: the latter is not judged again, yet may be written again."""
         judged = {(outcome.domain, outcome.event_date) for outcome in outcomes}
         before = [o for o in quality.newest(quality.read_outcomes(self.lake)) if (o.domain, o.event_date) not in judged]
-        return [day for of, day, _ in quality.put_aside([*before, *outcomes]) if of == domain]
+        return [(domain, day) for domain, day, _ in quality.put_aside([*before, *outcomes])]
 
     def _number_and_note(self, plan: Plan, found: dict[str, ingest.Ingest]) -> None:
         """Go on with a preparation that was broken off, if it is this one; else take the next number."""

@@ -83,7 +83,16 @@ def load_predictions(workspace: Workspace, arms: Sequence[str], since: dt.date, 
 
 
 def stored_predictions(workspace: Workspace, versions: Sequence[str], since: dt.date, until: dt.date) -> "pd.DataFrame":
-    """All that some versions have scored of the days `[since, until)`, read from the pinned files without Spark."""
+    """All that some versions have scored of the days `[since, until)`, read from the pinned files without Spark.
+
+    Raises:
+        NotReadyError: No day was ever scored.
+    """
+    if not workspace.lake.exists("predictions"):
+        raise NotReadyError(
+            "no day is scored yet",
+            hint="a day is scored once its rows are prepared: ecdctr prepare, then train actr or run",
+        )
     wanted = pa.array(list(versions), pa.string())
     parts, dates = [COLUMNS.empty_table()], list[dt.date | None]()
     for pinned in workspace.lake.pin("predictions", since, until).files:

@@ -96,9 +96,9 @@ class LevelLoop:
             looks.append({"epoch": epoch + 1, "step": progress.step} | seen)
             logger.info("%s after epoch %d: %s", task.version, epoch + 1, seen)
             # Days without a row take no step: there is nothing to go back to.
-            if progress.step and best(looks, settings) == epoch:
-                self._saver(self.best)(progress)
             if progress.step:
+                if best(looks, settings) == epoch:
+                    self._saver(self.best)(progress)
                 self._saver(self.checkpoints)(progress)
         return self.collective.any(exhausted(looks, settings))
 

@@ -1,6 +1,7 @@
 """A published version as whoever scores with it holds it: the model, the snapshots it reads, the ids that had expired."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,13 +31,16 @@ class Published:
     history: HistoricalEmbeddings | None
     expired: Expired
 
+    def finish(self, batch: Batch) -> Batch:
+        """Rows as the model reads them: with historical embeddings, expired ids as their buckets."""
+        batch = batch if self.history is None else self.history.attach(batch)
+        # After the historical vectors, which stay those of the ids.
+        return self.expired.hide(batch)
+
     @torch.no_grad()
     def probabilities(self, batch: Batch) -> NDArray[np.float64]:
         """Click probabilities `(B,)` of ads, as the walk that published the version would have scored them."""
-        batch = batch if self.history is None else self.history.attach(batch)
-        # After the historical vectors, which stay those of the ids.
-        batch = self.expired.hide(batch)
-        found: NDArray[np.float64] = torch.sigmoid(self.model(batch).double()).numpy()
+        found: NDArray[np.float64] = torch.sigmoid(self.model(self.finish(batch)).double()).numpy()
         return found
 
     @torch.no_grad()
@@ -59,17 +63,26 @@ class Published:
         return torch.cat(made, 1), present.any(1)
 
 
-@functools.lru_cache(maxsize=1)
-def opened(folder: str, store: str) -> Published:
-    """A version from its folder in the artifact store; of several in turn, a process holds the last one.
+def open_version(folder: Path, store: Path, place: Callable[[CTRModel], object] = lambda model: None) -> Published:
+    """A version from its folder in the artifact store.
+
+    Args:
+        folder: Of the version.
+        store: Of all versions.
+        place: Brings the model to where it is to be, before it takes memory.
 
     Raises:
         IntegrityError: It does not say how it is built, or a snapshot is missing.
     """
-    structure = Structure.read(Path(folder))
+    structure = Structure.read(folder)
     model = structure.build()
-    load_version(model, Path(folder))
+    place(model)
+    load_version(model, folder)
     features = structure.feature_set()
-    return Published(
-        model.eval(), features, structure.embeddings(Path(store)), Expired.of_version(Path(folder), features)
-    )
+    return Published(model.eval(), features, structure.embeddings(store), Expired.of_version(folder, features))
+
+
+@functools.lru_cache(maxsize=1)
+def opened(folder: str, store: str) -> Published:
+    """`open_version`; of several in turn, a process holds the last one."""
+    return open_version(Path(folder), Path(store))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecdctr.config.dataset import Source
-from ecdctr.etl.drift import refuse_drift
+from ecdctr.etl.drift import columns_of, refuse_drift
 from ecdctr.exceptions import InputError
 
 pytestmark = pytest.mark.unit
@@ -91,12 +91,17 @@ def test_text_that_cannot_be_read_is_named(tmp_path, name, content, words):
 
 
 def test_a_mark_at_the_beginning_is_no_part_of_a_name_and_other_packings_are_left_to_spark(tmp_path):
-    files = [tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv.bz2"]
-    files[0].write_text("user,item\n", encoding="utf-8-sig")
-    files[1].write_text("user,item\n", encoding="utf-8")
-    files[2].write_bytes(b"BZh9")
-    names = [str(file) for file in files]
+    marked, plain, packed = (tmp_path / name for name in ("a.csv", "b.dat", "c.csv.bz2"))
+    marked.write_text("user,item\n", encoding="utf-8-sig")
+    plain.write_text("user,item\n", encoding="utf-8")
+    packed.write_bytes(b"BZh9")
+    assert columns_of(marked, "csv") == columns_of(plain, "csv") == {"user": "text", "item": "text"}
+    assert columns_of(packed, "csv") is None
+    names = [str(file) for file in (marked, plain, packed)]
     refuse_drift(Source(path="x", format="csv"), "dataset.ads", names, names[1:], ["user", "item"])
+    plain.write_text("user\n", encoding="utf-8")
+    with pytest.raises(InputError, match="column 'item' \\(text\\) is missing"):
+        refuse_drift(Source(path="x", format="csv"), "dataset.ads", names, names[1:], ["user", "item"])
 
 
 def test_a_damaged_file_is_named(compare, tmp_path):
