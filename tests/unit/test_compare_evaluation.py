@@ -76,7 +76,7 @@ class Warehouse:
         self.ledger = SimpleNamespace(
             versions=lambda level, arm: [e for e in self.entries if (e.level, e.arm) == (level, arm)]
         )
-        self.lake = SimpleNamespace(pin=self.pin)
+        self.lake = SimpleNamespace(exists=lambda table: True, pin=self.pin)
         self.model_digest = lambda level: self.config.model_digest(level)
 
     @staticmethod
