@@ -2,7 +2,7 @@
 
 Cores of one machine share caches, memory and, often, the arithmetic units of the processor below them. So several processes
 do less than that many times the work of one, whatever lies between them. Each process takes the same steps of the project's own
-trainer, on one thread, over batches that lie in its memory.
+trainer, on one thread and, where they take all cores, on one of its own, over batches that lie in its memory.
 """
 
 import argparse
@@ -69,7 +69,9 @@ def _seconds(data: Path, model: str, rows: int, processes: int) -> list[float]:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(processes)
     with context.Pool(processes, initializer=_join, initargs=(together,)) as pool:
-        return pool.starmap(_train, [(data, model, rows, number) for number in range(processes)], chunksize=1)
+        return pool.starmap(
+            _train, [(data, model, rows, number, processes) for number in range(processes)], chunksize=1
+        )
 
 
 _together: Barrier | None = None
@@ -80,18 +82,20 @@ def _join(together: Barrier) -> None:
     _together = together
 
 
-def _train(data: Path, model: str, rows: int, seed: int) -> float:
+def _train(data: Path, model: str, rows: int, seed: int, together: int) -> float:
     import torch
 
     from benchmarks.clickbench import SIZES, ClickBench
     from ecdctr.config.training import TrainingConfig
     from ecdctr.data.reader import iterate
     from ecdctr.data.shard_plan import FileRows, plan_lanes
+    from ecdctr.distributed.placement import bind
     from ecdctr.distributed.single import SingleProcess
     from ecdctr.models.registry import build
     from ecdctr.training.trainer import Trainer
 
     torch.set_num_threads(1)
+    bind(seed, together, threads=1)
     log = ClickBench(data)
     features = log.features(model)
     network = build(

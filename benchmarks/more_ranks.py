@@ -2,7 +2,8 @@
 
 Beside a global batch that the ranks share, as the peers' benchmark has it, each rank gets as many rows in a step as the one
 has alone: then a step's fixed cost and the rows that its ids share weigh the same on both sides, as where ranks are added to
-train on more data. `make bench-ranks` puts it on docs/performance.md.
+train on more data. The one rank also runs held to one core, as each of two is, and the two also as the system moves them about.
+`make bench-ranks` puts it on docs/performance.md.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,13 @@ from benchmarks.ceiling import MODELS
 from benchmarks.clickbench import refuse_missing
 
 ROOT = Path(__file__).parents[1]
-# Ranks and rows of each rank's step: a batch of 4,096 rows as one, as two halves, and one of the halves; then steps four times as large.
-SHAPES = ((1, 4096), (1, 2048), (2, 2048), (1, 8192), (2, 8192))
+HELD, MOVED = ("--cores", "1"), ("--no-binding",)
+"""Options of the runner: held to one core, moved about by the system."""
+# Ranks, rows of each rank's step, options: a batch of 4,096 rows as one, as two halves, and one of the halves; then steps four times as large.
+SHAPES: tuple[tuple[int, int, tuple[str, ...]], ...] = (
+    (1, 4096, ()),
+    *((ranks, rows, options) for rows in (2048, 8192) for ranks, options in ((1, ()), (1, HELD), (2, ()), (2, MOVED))),
+)
 
 
 def main() -> None:
@@ -42,23 +49,23 @@ def main() -> None:
     refuse_missing(parser, arguments.data)
     found = []
     for model, data, rep in product(arguments.models, arguments.data, range(arguments.reps)):
-        for ranks, rows in SHAPES:
-            run = _run(data, model, ranks, rows) | {"rep": rep}
+        for ranks, rows, options in SHAPES:
+            run = _run(data, model, ranks, rows, options) | {"rep": rep}
             found.append(run)
-            print(
-                f"{model}, {run['ids']:,} ids, {ranks} x {rows:,} rows: {run['samples_per_second']:,.0f}/s", flush=True
-            )
+            shape = " ".join([f"{ranks} x {rows:,} rows", *options])
+            print(f"{model}, {run['ids']:,} ids, {shape}: {run['samples_per_second']:,.0f}/s", flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _run(data: Path, model: str, ranks: int, rows: int) -> dict[str, Any]:
+def _run(data: Path, model: str, ranks: int, rows: int, options: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ecdctr-ranks-") as work:
         result = Path(work) / "result.json"
         subprocess.run(
             [
                 sys.executable, "-m", "benchmarks.runner", "--data", data, "--model", model, "--result", result, "--work", work,
                 "--ranks", str(ranks), "--threads-per-rank", "1", "--batch-size", str(ranks * rows),
+                *options,
             ],
             check=True, cwd=ROOT, timeout=600,
         )  # fmt: skip
@@ -71,6 +78,7 @@ def _run(data: Path, model: str, ranks: int, rows: int) -> dict[str, Any]:
         "ids": sum(meta["sizes"].values()),
         "ranks": ranks,
         "rows": rows,
+        "options": list(options),
         "samples_per_second": told["steady_sps"],
         "step_ms": {name: 1e3 * seconds / told["n_steps"] for name, seconds in phases.items()},
     }

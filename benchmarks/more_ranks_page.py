@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from benchmarks.figures import spread
+from benchmarks.more_ranks import HELD, MOVED
 from benchmarks.peer_runs import ALONE, ONE_CORE, OURS, Run, is_clean
 
 BATCH = 4096
@@ -47,9 +48,7 @@ def halves(runs: Sequence[Run], cores: int, limits: Ceilings) -> str:
             ):
                 rates[run["peer"]][run["rep"]] = run["steady_sps"]
         ours = rates[OURS]
-        against = {
-            peer: [ours[rep] / rate for rep, rate in rates[peer].items() if rep in ours] for peer in (ALONE, ONE_CORE)
-        }
+        against = {peer: _ratios(ours, rates[peer]) for peer in (ALONE, ONE_CORE)}
         if any(against.values()):
             whole, half = limits.get((model, BATCH)), limits.get((model, BATCH // 2))
             limit = f"{whole['alone_ms'] / half['together_ms']:.2f}" if whole and half else "-"
@@ -69,24 +68,31 @@ def halves(runs: Sequence[Run], cores: int, limits: Ceilings) -> str:
 
 def equal_rows(steps: Sequence[Run], limits: Ceilings) -> str:
     """Ranks that each have as many rows in a step as the one has alone."""
-    rates: dict[tuple[str, int, int], dict[int, dict[int, float]]] = {}
+    rates: dict[tuple[str, int, int], dict[tuple[int, tuple[str, ...]], dict[int, float]]] = {}
     for run in steps:
-        key = (run["model"], run["ids"], run["rows"])
-        rates.setdefault(key, {}).setdefault(run["ranks"], {})[run["rep"]] = run["samples_per_second"]
+        key, shape = (run["model"], run["ids"], run["rows"]), (run["ranks"], tuple(run["options"]))
+        rates.setdefault(key, {}).setdefault(shape, {})[run["rep"]] = run["samples_per_second"]
     lines = []
     for (model, ids, rows), of in sorted(rates.items()):
-        alone, two = of.get(1, {}), of.get(2, {})
-        if ratios := [two[rep] / alone[rep] for rep in two if rep in alone]:
+        one, held, two, moved = (of.get(shape, {}) for shape in ((1, ()), (1, HELD), (2, ()), (2, MOVED)))
+        against = [_ratios(*pair) for pair in ((two, one), (two, held), (moved, held))]
+        if any(against):
             limit = f"{limits[model, rows]['ceiling']:.2f}" if (model, rows) in limits else "-"
-            lines.append(
-                f"| {model} | {ids:,} | {rows:,} | {spread(alone.values(), '{:,.0f}')} | {spread(ratios, '{:.2f}')} | {limit} |"
-            )
+            cells = [spread(one.values(), "{:,.0f}"), *(spread(ratios, "{:.2f}") for ratios in against), limit]
+            lines.append(f"| {model} | {ids:,} | {rows:,} | {' | '.join(cells)} |")
     return _table(
         "### As many rows for each rank as the one has",
-        "As where ranks are added to train on more data (`python -m benchmarks.more_ranks`, in turns).",
-        "| model | ids | rows of a rank's step | samples/s of one rank | two ranks : one | two that exchange nothing : one |",
+        "As where ranks are added to train on more data (`python -m benchmarks.more_ranks`, in turns). One rank held to one core reads"
+        " and decodes its rows there, as each of two does, which keep to a core each (`bind_to_cores`); moved: the two where the"
+        " system puts them.",
+        "| model | ids | rows of a rank's step | samples/s of one rank | two ranks : one | two ranks : one on one core | moved : one on one core | two that exchange nothing : one |",
         lines,
     )
+
+
+def _ratios(over: Mapping[int, float], under: Mapping[int, float]) -> list[float]:
+    """Of each repetition that has both."""
+    return [over[rep] / under[rep] for rep in over if rep in under]
 
 
 def account(steps: Sequence[Run]) -> str:
@@ -98,7 +104,8 @@ def account(steps: Sequence[Run]) -> str:
             of = [
                 run["step_ms"]
                 for run in steps
-                if (run["model"], run["ids"], run["ranks"], run["rows"]) == (model, ids, ranks, rows)
+                if (run["model"], run["ids"], run["ranks"], run["rows"], run["options"])
+                == (model, ids, ranks, rows, [])
             ]
             if of:
                 phases = [median(each[name] for each in of) for name in of[0]]

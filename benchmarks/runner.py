@@ -72,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=0, help="that all processes share; 0: those of the machine")
     parser.add_argument("--training", default="{}", help="further keys of a level's training section, as JSON")
     parser.add_argument("--local-exchange", choices=["shared_memory", "horovod"], default="shared_memory")
+    parser.add_argument("--no-binding", action="store_true", help="let the system move the ranks from core to core")
     parser.add_argument("--spark", action="store_true", help="start the ranks through a Spark session")
     return parser.parse_args()
 
@@ -86,7 +87,12 @@ def _session(arguments: argparse.Namespace, threads: int) -> Any:
         builder = SparkSession.builder.master(f"local[{arguments.ranks + 1}]").appName("clickbench")
         spark = builder.config("spark.ui.enabled", "false").getOrCreate()
     return RankSession(
-        spark, arguments.ranks, arguments.work / "mailbox", threads, local_exchange=arguments.local_exchange
+        spark,
+        arguments.ranks,
+        arguments.work / "mailbox",
+        threads,
+        local_exchange=arguments.local_exchange,
+        bind_to_cores=not arguments.no_binding,
     )
 
 

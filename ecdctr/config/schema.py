@@ -66,7 +66,7 @@ TableState = Literal["fresh", "copied"]
 FineTuning = Literal["full", "freeze", "autoft_field", "autoft_layer", "autoft", "autoft_random"]
 
 _SURROUNDINGS = {
-    "spark", "warehouse", "runs", "threads_per_rank", "stall_seconds", "local_exchange", "maintenance", "quality", "hooks",
+    "spark", "warehouse", "runs", "threads_per_rank", "bind_to_cores", "stall_seconds", "local_exchange", "maintenance", "quality", "hooks",
 }  # fmt: skip
 
 # Where tables lie changes no bit of them.
@@ -346,7 +346,9 @@ class Config(Settings):
     lanes: int = Field(default=4, ge=1)
     """Files per day of samples, dealt to the ranks; loss curves are equal for all ranks that divide it."""
     threads_per_rank: int = Field(default=0, ge=0)
-    """0: the machine's cores shared evenly by the ranks."""
+    """0: the cores that this machine allows shared evenly by the ranks; on a cluster those of a Spark task (`spark.task.cpus`)."""
+    bind_to_cores: bool = True
+    """Keep each rank to cores of its own where a machine has exactly as many as its ranks have threads; false: the system moves them about."""
     stall_seconds: int = Field(default=60, ge=5)
     """A rank that is missing for longer ends the training of all."""
     local_exchange: Literal["shared_memory", "horovod"] = "shared_memory"

@@ -80,6 +80,7 @@ class RankSession:
         local_exchange: How ranks exchange that all share one machine: through its memory (`shared_memory`), or as ranks of several
             machines do (`horovod`).
         env: Further environment variables of the ranks.
+        bind_to_cores: Whether a rank keeps to cores of its own where the ranks of its machine have as many threads as there are cores.
         start_seconds: How long the ranks may take to be ready; queues of a busy cluster count too.
         machines: Without Spark, the ranks' addresses where they do not share the driver's.
 
@@ -96,6 +97,7 @@ class RankSession:
         stall_seconds: int = 60,
         local_exchange: str = "shared_memory",
         env: dict[str, str] | None = None,
+        bind_to_cores: bool = True,
         start_seconds: int = 300,
         machines: Machines | None = None,
     ) -> None:
@@ -106,6 +108,7 @@ class RankSession:
         self.stall_seconds = stall_seconds
         # Ranks with addresses of their own are to meet over the network, also where it is simulated on one machine.
         self.local_exchange = local_exchange if machines is None else "horovod"
+        self.bind_to_cores = bind_to_cores
         self.start_seconds = start_seconds
         self.startup: dict[str, float] = {}
         self._env = env or {}
@@ -240,6 +243,7 @@ class RankSession:
             self.threads_per_rank,
             self.stall_seconds,
             self.local_exchange,
+            self.bind_to_cores,
             self._environment(),
             self._kill,
             self._machines,
@@ -252,7 +256,13 @@ class RankSession:
         with as_shutdown_event(self._kill, self._note_launch), silent_spark_thread():
             horovod.spark.run(
                 serve,
-                args=(str(self.mailbox.folder), self.threads_per_rank, self.stall_seconds, self.local_exchange),
+                args=(
+                    str(self.mailbox.folder),
+                    self.threads_per_rank,
+                    self.stall_seconds,
+                    self.local_exchange,
+                    self.bind_to_cores,
+                ),
                 num_proc=self.ranks,
                 use_gloo=True,
                 env=self._environment(),

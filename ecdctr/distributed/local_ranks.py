@@ -41,6 +41,7 @@ def run_ranks(
     threads: int,
     stall_seconds: int,
     local_exchange: str,
+    bind_to_cores: bool,
     env: dict[str, str],
     kill: threading.Event,
     machines: Machines | None = None,
@@ -53,6 +54,7 @@ def run_ranks(
         threads: Threads that torch may use in each.
         stall_seconds: After so long without a sign of the driver a rank ends itself.
         local_exchange: As `rank_worker.serve` takes it.
+        bind_to_cores: As well.
         env: Environment variables beside those of this process.
         kill: Ends the ranks when set.
         machines: Where the ranks run; None: here.
@@ -88,6 +90,7 @@ def run_ranks(
             str(threads),
             str(stall_seconds),
             local_exchange,
+            str(int(bind_to_cores)),
         ]
         for slot in slots:
             start = starts[slot.hostname][slot.local_rank]

@@ -28,6 +28,7 @@ from ecdctr.distributed.mailbox import (
     result_name,
     task_name,
 )
+from ecdctr.distributed.placement import bind
 from ecdctr.distributed.tasks import Signals, run_task
 from ecdctr.exceptions import TemporaryError
 
@@ -40,7 +41,7 @@ WATCH_SECONDS = 0.25
 POLL_SECONDS = (0.002, 0.05)
 
 
-def serve(folder: str, threads: int, stall_seconds: int, local_exchange: str) -> None:
+def serve(folder: str, threads: int, stall_seconds: int, local_exchange: str, bind_to_cores: bool) -> None:
     """Be a rank; does not return.
 
     Args:
@@ -48,11 +49,15 @@ def serve(folder: str, threads: int, stall_seconds: int, local_exchange: str) ->
         threads: Threads that torch may use.
         stall_seconds: After so long without a sign of the driver or of another rank the process ends itself.
         local_exchange: `shared_memory`: ranks that all share one machine exchange through its memory; `horovod`: never.
+        bind_to_cores: Whether to keep to cores of its own, where the ranks of its machine take all of them.
     """
     age = _age()
     mailbox = Mailbox(Path(folder))
     rank = int(os.environ["HOROVOD_RANK"])
     _write_to_log(mailbox.log_of(rank))
+    if bind_to_cores:
+        # Before any other thread is started: threads inherit it.
+        bind(int(os.environ["HOROVOD_LOCAL_RANK"]), int(os.environ["HOROVOD_LOCAL_SIZE"]), threads)
     watch = _Watch(mailbox, rank, stall_seconds)
     watch.start()
     try:
@@ -190,4 +195,4 @@ def _leave() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], bool(int(sys.argv[5])))

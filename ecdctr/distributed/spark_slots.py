@@ -1,9 +1,9 @@
 """Whether a Spark application can hold ranks: slots, retries, and how its machines reach one another."""
 
-import os
 import re
 from collections.abc import Callable
 
+from ecdctr import cores
 from ecdctr.exceptions import ConfigError
 
 _LOCAL = re.compile(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?")
@@ -57,7 +57,7 @@ def check_spark(conf: Callable[[str, str], str | None], ranks: int) -> None:
 def _slots(master: str) -> int | None:
     """Task slots that a master's name tells; None for a cluster, which grants them as it can."""
     if found := _LOCAL.fullmatch(master):
-        return (os.cpu_count() or 1) if found[1] == "*" else int(found[1] or 1)
+        return cores.count() if found[1] == "*" else int(found[1] or 1)
     if found := _LOCAL_CLUSTER.fullmatch(master):
         return int(found[1]) * int(found[2])
     return None

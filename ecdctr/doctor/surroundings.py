@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
+from ecdctr import cores
 from ecdctr.config.schema import SparkConfig
 from ecdctr.doctor.check import Check
 from ecdctr.exceptions import NotReadyError
@@ -27,12 +28,12 @@ SETUP = "run `make setup`"
 
 def machine() -> Check:
     """Cores this process may use, memory it may take, room in the working directory."""
-    cores, memory, disk = len(os.sched_getaffinity(0)), _memory(), shutil.disk_usage(Path.cwd()).free
-    detail = f"{cores} cores, {memory / GIB:.1f} GiB memory, {disk / GIB:.0f} GiB free in {Path.cwd()}"
+    count, memory, disk = cores.count(), _memory(), shutil.disk_usage(Path.cwd()).free
+    detail = f"{count} cores, {memory / GIB:.1f} GiB memory, {disk / GIB:.0f} GiB free in {Path.cwd()}"
     if memory < LEAST_MEMORY or disk < LEAST_DISK:
         hint = f"needs {LEAST_MEMORY // GIB} GiB of memory and {LEAST_DISK // GIB} GiB of disk"
         return Check("machine", False, detail, hint)
-    small = cores < 2 or memory < ENOUGH_MEMORY
+    small = count < 2 or memory < ENOUGH_MEMORY
     advice = f"the main job is made for 2 cores and {ENOUGH_MEMORY // GIB} GiB; it will be slow, or short of memory"
     return Check("machine", True, detail, advice if small else None)
 

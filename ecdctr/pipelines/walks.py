@@ -2,12 +2,12 @@
 
 import datetime as dt
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ecdctr import cores
 from ecdctr.config import Config
 from ecdctr.distributed.stop_signals import stop_on_signal
 from ecdctr.exceptions import InputError, TemporaryError
@@ -15,7 +15,7 @@ from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.daily import Walk, walk
 from ecdctr.pipelines.levels import BASE
 from ecdctr.pipelines.publish import Publisher
-from ecdctr.pipelines.workspace import Workspace, threads_of_rank
+from ecdctr.pipelines.workspace import Workspace
 from ecdctr.report.wording import duration
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ def lanes_for(opened: Workspace, asked: int | None) -> int:
     """
     config, local = opened.config, opened.on_one_machine
     if asked is None:
-        cores = (os.cpu_count() or 1) // (config.ranks * threads_of_rank(config))
-        return max(1, cores) if local else 1
+        return max(1, cores.count() // (config.ranks * opened.threads_of_rank)) if local else 1
     if asked < 1:
         raise InputError(f"{asked} walks at once were asked for", hint="give 1 or more")
     if asked > 1 and not local:

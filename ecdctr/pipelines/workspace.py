@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ecdctr import cores
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
@@ -241,6 +242,16 @@ class Workspace:
         if self._ranks is not None:
             self._ranks.abort()
 
+    @property
+    def threads_of_rank(self) -> int:
+        """Threads that torch uses in each rank: as configured, else those that its share of the cores can run at once."""
+        if self.config.threads_per_rank:
+            return self.config.threads_per_rank
+        if self.on_one_machine:
+            return max(1, cores.count() // self.config.ranks)
+        # What Spark keeps free for the task in which the rank runs; of its machine no more is known here.
+        return int(self.spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
+
     def _start_ranks(self) -> RankSession:
         config = self.config
         # Process numbers are not unique where containers share a warehouse.
@@ -250,9 +261,10 @@ class Workspace:
             None if self._first is not None else self.spark,
             config.ranks,
             mailbox,
-            threads_per_rank=threads_of_rank(config),
+            threads_per_rank=self.threads_of_rank,
             stall_seconds=config.stall_seconds,
             local_exchange=config.local_exchange,
+            bind_to_cores=config.bind_to_cores,
         )
         session.__enter__()
         self.startup = dict(session.startup)
@@ -272,11 +284,6 @@ class Workspace:
         if self._ranks is not None:
             self._ranks.__exit__(kind, error, trace)
             self._ranks = None
-
-
-def threads_of_rank(config: Config) -> int:
-    """Threads that torch uses in each rank."""
-    return config.threads_per_rank or max(1, (os.cpu_count() or 1) // config.ranks)
 
 
 @contextmanager

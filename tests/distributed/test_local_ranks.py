@@ -28,6 +28,26 @@ def test_ranks_without_spark_answer_and_end(tmp_path, exchange, carried_by):
     assert not (tmp_path / "mailbox").exists()
 
 
+@pytest.fixture
+def two_cores():
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("needs two cores")
+    two = sorted(before)[:2]
+    os.sched_setaffinity(0, two)
+    yield two
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("bind_to_cores", [True, False])
+def test_ranks_that_fill_the_machine_keep_to_cores_of_their_own(tmp_path, two_cores, bind_to_cores):
+    with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1, bind_to_cores=bind_to_cores) as session:
+        ranks = [psutil.Process(found["pid"]) for found in session.call("probe", {})]
+        kept_to = [{tuple(psutil.Process(thread.id).cpu_affinity()) for thread in rank.threads()} for rank in ranks]
+    whole = {tuple(two_cores)}
+    assert kept_to == ([{(core,)} for core in two_cores] if bind_to_cores else [whole, whole])
+
+
 def test_a_rank_that_is_killed_is_named(tmp_path):
     with RankSession(None, 2, tmp_path / "mailbox", threads_per_rank=1, stall_seconds=8) as session:
         pids = [result["pid"] for result in session.call("probe", {})]

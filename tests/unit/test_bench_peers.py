@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import runner
 from benchmarks.clickbench import ClickBench
+from benchmarks.more_ranks import HELD, MOVED
 from benchmarks.more_ranks_page import more_ranks
 from benchmarks.peer_runs import ALONE, ONE_CORE, OURS
 from benchmarks.performance_page import memory
@@ -71,8 +72,9 @@ def test_more_ranks_are_compared_within_a_repetition_and_beside_what_the_machine
 
 
 def test_ranks_with_equal_rows_are_compared_within_a_repetition_and_their_steps_put_side_by_side():
-    def step(ranks, rows, rep, rate, forward):
+    def step(ranks, rows, rep, rate, forward, options=()):
         kept = {"model": "din", "ids": 100, "ranks": ranks, "rows": rows, "rep": rep, "samples_per_second": rate}
+        kept["options"] = list(options)
         return kept | {"step_ms": {"forward": forward, "exchange": 0.5 * (ranks - 1)}}
 
     steps = [
@@ -80,9 +82,11 @@ def test_ranks_with_equal_rows_are_compared_within_a_repetition_and_their_steps_
         step(2, 2048, 0, 170, 5.0),
         step(1, 2048, 1, 110, 6.0),
         step(1, 4096, 0, 120, 9.0),
+        step(1, 2048, 0, 85, 8.0, HELD),
+        step(2, 2048, 0, 153, 7.0, MOVED),
     ]
     text = more_ranks([], 2, [{"model": "din", "rows_per_step": 2048, "ceiling": 1.9}], steps)
-    assert "| din | 100 | 2,048 | 105 (100–110) | 1.70 | 1.90 |" in text
+    assert "| din | 100 | 2,048 | 105 (100–110) | 1.70 | 2.00 | 1.80 | 1.90 |" in text
     assert "| model | ids | ranks x rows | forward | exchange | all |" in text
     for line in ("1 x 4,096 | 9.0 | 0.0 | 9.0", "1 x 2,048 | 5.0 | 0.0 | 5.0", "2 x 2,048 | 5.0 | 0.5 | 5.5"):
         assert f"| din | 100 | {line} |" in text

@@ -126,4 +126,4 @@ def test_only_namespaces_of_processes_that_have_ended_are_removed(monkeypatch, t
 def test_each_rank_needs_a_machine(tmp_path):
     machines = Machines("10.0.0.1", "net0", ("10.0.0.2",), ((),))
     with pytest.raises(ConfigError, match="1 addresses and 1 commands for 2 ranks"):
-        run_ranks(tmp_path, 2, 1, 8, "horovod", {}, threading.Event(), machines)
+        run_ranks(tmp_path, 2, 1, 8, "horovod", False, {}, threading.Event(), machines)

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from ecdctr import cores
 from ecdctr.config import load_config
 from ecdctr.exceptions import InputError, TemporaryError, TrainingError
 from ecdctr.pipelines import walks as walks_module
 from ecdctr.pipelines.compare_tuning import with_training
 from ecdctr.pipelines.walks import Outing, lanes_for, run_walks, waits_for
+from ecdctr.pipelines.workspace import Workspace
 
 pytestmark = pytest.mark.unit
 
@@ -185,15 +187,15 @@ def test_walks_that_end_while_a_stop_is_asked_for_are_no_whole_comparison(monkey
         walked(monkeypatch, outings(), lanes=2, step=step)
 
 
-@pytest.mark.parametrize(("overrides", "cores", "found"), [
+@pytest.mark.parametrize(("overrides", "available", "found"), [
     (["ranks=1", "threads_per_rank=1"], 2, 2),
     (["ranks=2", "threads_per_rank=1"], 8, 4),
     (["ranks=2"], 8, 1),
     (["ranks=4", "threads_per_rank=1"], 2, 1),
 ])  # fmt: skip
-def test_as_many_walks_as_the_cores_hold(monkeypatch, overrides, cores, found):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    opened = SimpleNamespace(config=load_config(SIMULATED, overrides), on_one_machine=True)
+def test_as_many_walks_as_the_cores_hold(monkeypatch, overrides, available, found):
+    monkeypatch.setattr(cores, "count", lambda: available)
+    opened = Workspace(load_config(SIMULATED, [*overrides, "spark.master=local[4]"]))
     assert lanes_for(opened, None) == found
     assert lanes_for(opened, 3) == 3
     with pytest.raises(InputError, match="0 walks"):
@@ -201,8 +203,8 @@ def test_as_many_walks_as_the_cores_hold(monkeypatch, overrides, cores, found):
 
 
 def test_on_a_cluster_ranks_are_not_taken_from_it(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    opened = SimpleNamespace(config=load_config(SIMULATED, ["ranks=1", "threads_per_rank=1"]), on_one_machine=False)
+    monkeypatch.setattr(cores, "count", lambda: 64)
+    opened = Workspace(load_config(SIMULATED, ["ranks=1", "threads_per_rank=1", "spark.master=spark://head:7077"]))
     assert lanes_for(opened, None) == 1
     assert lanes_for(opened, 1) == 1
     with pytest.raises(InputError, match="run on others"):
