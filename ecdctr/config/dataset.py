@@ -211,6 +211,9 @@ class DatasetConfig(Settings):
         """The settings that decide what a prepared row looks like: not where logs lie, and not what ends a preparation."""
         tree: dict[str, Any] = self.model_dump(mode="json")
         tree |= {"description": "", "drop_bad_rows": False}
+        if self.natural.clicks is not None or self.ads.clicks is not None:
+            # Tables from before clicks had a time know of them from their impression on.
+            tree["clicks_count_from"] = "clicked_at"
         for key in ("natural", "ads"):
             source = tree[key] = tree[key] | {"schema_drift": "fail"}
             for place in (source, *source["side_tables"], source["clicks"] or {}):
@@ -237,6 +240,11 @@ class DatasetConfig(Settings):
     @model_validator(mode="after")
     def _features_fit(self) -> "DatasetConfig":
         check_features(self.features)
+        joined = self.natural.clicks is not None or self.ads.clicks is not None
+        if joined and any("clicked_at" in spec.log_columns() for spec in self.features):
+            raise ValueError(
+                "a feature reads the log's column 'clicked_at': with 'clicks' that name is the joined click's; derive another"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from ecdctr.config.dataset import Clicks
 from ecdctr.etl import clock
 from ecdctr.etl.source import column, id_text, read_files, require_columns
+from ecdctr.lake.schema import CLICKED_AT
 
 
 def labelled(
@@ -28,6 +29,9 @@ def labelled(
         offset: Offset of the data set's clock, in microseconds.
         until: The logical date: nothing at or after it is known.
         where: Key of the configuration, for errors.
+
+    Returns:
+        The impressions and `clicked_at`, the time of the first such click.
 
     Raises:
         InputError: The log of clicks does not fit the mapping.
@@ -49,8 +53,14 @@ def labelled(
         "_micros", "_click", "event_id"
     )
     # Clicks stand right behind the impression that they belong to: the next row tells.
-    soon = (F.lead("_click").over(order) == 1) & (F.lead("_micros").over(order) - F.col("_micros") < window)
+    after = F.lead("_micros").over(order)
+    soon = (F.lead("_click").over(order) == 1) & (after - F.col("_micros") < window)
     merged = shown.unionByName(events, allowMissingColumns=True)
-    judged = merged.withColumn("label", F.coalesce(soon, F.lit(False)).cast("int"))
+    judged = merged.withColumns(
+        {
+            "label": F.coalesce(soon, F.lit(False)).cast("int"),
+            CLICKED_AT.name: F.when(soon, F.timestamp_micros(after)),
+        }
+    )
     mature = (F.col("_click") == 0) & (F.col("_micros") + window <= end)
-    return judged.where(mature).select(impressions.columns)
+    return judged.where(mature).select(*(column(name) for name in impressions.columns), CLICKED_AT.name)

@@ -20,7 +20,7 @@ from ecdctr.etl.typed_rows import FIXED, typed_rows
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
-from ecdctr.lake.schema import Column
+from ecdctr.lake.schema import CLICKED_AT, Column
 from ecdctr.lake.tables import Lake
 
 logger = logging.getLogger(__name__)
@@ -110,9 +110,12 @@ def extra_columns(dataset: DatasetConfig, domain: str) -> list[Column]:
     """The columns of a domain's impressions that features are made from."""
     types, required = log_columns(dataset.features), contract.required(dataset, domain)
     return [
-        Column(name, kind, f"column {name} of the log", nullable=name not in required)
-        for name, kind in types.items()
-        if name not in FIXED
+        *([CLICKED_AT] if getattr(dataset, SOURCE_KEYS[domain]).clicks is not None else []),
+        *(
+            Column(name, kind, f"column {name} of the log", nullable=name not in required)
+            for name, kind in types.items()
+            if name not in FIXED
+        ),
     ]
 
 

@@ -111,6 +111,7 @@ def make_plan(
     closed: dt.date | None,
     until: dt.date | None,
     joined: frozenset[str] = frozenset(),
+    maturing: int = 0,
 ) -> Plan | None:
     """Compare what the logs hold with what they held.
 
@@ -119,14 +120,16 @@ def make_plan(
         known: What it held at the last preparation.
         done: The day after the last prepared one.
         closed: Days before this one never change any more.
-        until: First day to leave out; None: all days.
+        until: First day to leave out; None: all days. Days that no log has come to are not prepared, whatever is asked.
         joined: Domains whose labels come from a second log, so that their rows alone do not tell what has changed.
+        maturing: Days beyond the newest one that may have to begin before its labels are known.
 
     Returns:
         The plan; None where no log has a good row of any day and nothing was ever prepared.
     """
     days = sorted({day for log in found.values() for day in log.days})
-    end = until or (days[-1] + _DAY if days else None)
+    newest = days[-1] + _DAY if days else None
+    end = newest if until is None or newest is None else min(until, newest + maturing * _DAY)
     if done is not None:
         end = max(done, end or done)
     if end is None:

@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -207,8 +208,11 @@ class _Preparation:
 
     def _plan(self, found: dict[str, ingest.Ingest], known: dict[str, tuple[Fact, ...]], until: dt.date | None) -> Plan:
         dataset = self.config.dataset
-        joined = frozenset(d for d in DOMAINS if getattr(dataset, ingest.SOURCE_KEYS[d]).clicks is not None)
-        plan = make_plan(found, known, done=self.done, closed=self.closed, until=until, joined=joined)
+        windows = {d: log.clicks.window for d in DOMAINS if (log := getattr(dataset, ingest.SOURCE_KEYS[d])).clicks}
+        maturing = math.ceil(max(windows.values(), default=0) / 86_400)
+        plan = make_plan(
+            found, known, done=self.done, closed=self.closed, until=until, joined=frozenset(windows), maturing=maturing
+        )
         if plan is None:
             raise InputError(
                 "the logs have no good row", hint="look into the quarantine reasons with drop_bad_rows: false"
@@ -250,7 +254,7 @@ class _Preparation:
         newest = max((note.number for note in self.notes.values()), default=0)
         goes_on = self.broken_off is not None and self.broken_off.plan == digest
         self.number = newest if goes_on else newest + 1
-        # Days that the logs have not come to stay open, however late a day was asked for.
+        # Days that wait for their clicks stay open.
         days = {day for log in found.values() for day in log.days}
         closed = min(plan.until, max(days, default=plan.until) + _DAY) - self.config.dataset.late_window * _DAY
         if self.closed is not None:

@@ -1,6 +1,7 @@
 """What a kind of feature has at hand: the rows to encode, the tables behind them, and all that was known by then."""
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from ecdctr.etl.source import column
 from ecdctr.etl.trailing import Histogram, Histograms, daily_histograms
 from ecdctr.features.columns import Fitted, TokenSource
 from ecdctr.lake.frames import local_frame
-from ecdctr.lake.schema import DOMAINS
+from ecdctr.lake.schema import CLICKED_AT, DOMAINS
 from ecdctr.lake.tables import Lake
 
 _SPAN = 1 << 32
@@ -89,12 +90,23 @@ class Scene:
 
     def past(self, domains: Sequence[str], since: dt.date | None, until: dt.date) -> DataFrame:
         """Impressions of some domains and days; with no first day, all before `until`."""
-        frames = [self.lake.read(f"{domain}_impressions") for domain in DOMAINS if domain in domains]
+        frames = [_clicked(self.lake.read(f"{domain}_impressions")) for domain in DOMAINS if domain in domains]
         rows = frames[0]
         for frame in frames[1:]:
             rows = rows.unionByName(frame)
         rows = rows.where(F.col("event_date") < F.lit(until))
         return rows if since is None else rows.where(F.col("event_date") >= F.lit(since))
+
+    def days_to_a_click(self, domains: Sequence[str]) -> int:
+        """Days that a click of some domains may come after its impression's, rounded up."""
+        dataset = self.config.dataset
+        logs = {"natural": dataset.natural, "ad": dataset.ads}
+        seconds = max((clicks.window for domain in domains if (clicks := logs[domain].clicks)), default=0)
+        return math.ceil(seconds / 86_400)
+
+    def click_day(self) -> Any:
+        """The day, since 1970 on the data set's clock, of an impression's click; null without one."""
+        return clock.day_number(F.unix_micros(CLICKED_AT.name), self._offset)
 
     def before(self, fitted: Fitted, day: dt.date) -> Histogram:
         """The values of a number on the days before a day."""
@@ -160,3 +172,10 @@ class Scene:
         frame = self.look_up(frame, source.vocabulary, self.token(source), prefix)
         own = F.when(F.col(f"{prefix}admitted") <= F.col("event_date"), F.col(f"{prefix}id"))
         return frame, self.id_of(source.vocabulary, F.col(f"{prefix}token"), own)
+
+
+def _clicked(impressions: DataFrame) -> DataFrame:
+    """With the time of their clicks; a log that brings its labels along tells none but the impression's own."""
+    if CLICKED_AT.name in impressions.columns:
+        return impressions
+    return impressions.withColumn(CLICKED_AT.name, F.when(F.col("label") == 1, F.col("event_time")))

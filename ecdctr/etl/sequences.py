@@ -18,7 +18,7 @@ from ecdctr.etl.scene import Scene
 from ecdctr.features.columns import ClickLists, TokenSource
 from ecdctr.features.encoding import FIRST_BUCKET
 from ecdctr.features.feature_set import token_sources
-from ecdctr.lake.schema import DOMAINS
+from ecdctr.lake.schema import CLICKED_AT, DOMAINS
 
 
 def clicks(scene: Scene) -> DataFrame:
@@ -46,7 +46,7 @@ def clicks(scene: Scene) -> DataFrame:
             frame.select(
                 "event_id",
                 F.col("user_id").alias("user"),
-                F.unix_micros("event_time").alias("_micros"),
+                F.unix_micros(CLICKED_AT.name).alias("_micros"),
                 F.lit(DOMAINS.index(domain)).alias("_domain"),
                 *(value.alias(name) for name, value in made.items()),
             )

@@ -42,7 +42,16 @@ class Scene(Protocol):
         """The days to encode."""
 
     def past(self, domains: Sequence[str], since: dt.date | None, until: dt.date) -> "DataFrame":
-        """Impressions of some domains and days `[since, until)`; with no first day, all before `until`."""
+        """Impressions of some domains and days `[since, until)`; with no first day, all before `until`.
+
+        `clicked_at` is when each was clicked, which a later row alone may know.
+        """
+
+    def days_to_a_click(self, domains: Sequence[str]) -> int:
+        """Days that a click of some domains may come after its impression's, rounded up; 0 where rows bring their labels along."""
+
+    def click_day(self) -> Any:
+        """The day, since 1970, of an impression's click; null without one."""
 
     def column(self, name: str) -> Any:
         """A column of the log by its exact name, whatever characters it has."""

@@ -38,6 +38,10 @@ _EVENT_ID = Column("event_id", "string", "identity of the impression")
 _EVENT_DATE = Column("event_date", "date", "day of the impression on the data set's clock")
 
 
+CLICKED_AT = Column("clicked_at", "timestamp", "when it was clicked (UTC)", nullable=True)
+"""Of impressions whose labels come from a log of clicks: nobody knows of a click before it."""
+
+
 def _impressions(domain: str) -> TableSpec:
     return TableSpec(
         name=f"{domain}_impressions",

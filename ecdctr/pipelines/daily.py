@@ -59,14 +59,18 @@ def walk_window(
 def walk(workspace: Workspace, since: dt.date, until: dt.date, publisher: Publisher | None = None) -> Walk:
     """Train what is due on each day of the window, and score each day with the model that has not seen it.
 
-    A model that was published before the rows of its day were there scores them now.
+    A model that was published before all rows of its day were there scores them now.
 
     Args:
         workspace: Opened on prepared tables.
         since: First day to walk.
         until: The day after the last one.
         publisher: Takes what was trained; by default the workspace's own ledger.
+
+    Raises:
+        NotReadyError: The tables are not prepared up to the last day.
     """
+    workspace.refuse_unprepared(until - DAY)
     publisher = publisher or Publisher(workspace)
     steps = _Steps(workspace, publisher, Walk(since, until))
     steps.score_late(since, until)
@@ -89,6 +93,7 @@ class _Steps:
         self.walk = walk
         self.arms = [ARMS[name] for name in self.config.arms]
         self.first_day = workspace.first_day("natural_samples")
+        self.ad_days = {file.event_date for file in workspace.pinned("ad_samples").files}
 
     def day(self, date: dt.date) -> None:
         if any(arm.history for arm in self.arms):
@@ -100,7 +105,7 @@ class _Steps:
                 self._timed("cpm", partial(self.levels.cpm, date, twin))
         for arm in self.arms:
             if date not in self._done("actr", arm.name):
-                self._timed("actr", partial(self.levels.actr, date, arm, score=True))
+                self._timed("actr", partial(self.levels.actr, date, arm, score=date in self.ad_days))
 
     def score_late(self, since: dt.date, until: dt.date) -> None:
         for arm in self.arms:

@@ -164,7 +164,7 @@ class Levels:
 
     def _staging(self, version: str) -> str:
         """Where the ranks lay a version's scores until they are published."""
-        return str(self.workspace.root / "_staging" / version)
+        return str(self.workspace.staging / version)
 
     def _joint(self, date: dt.date, arm: Arm, *, score: bool) -> LedgerEntry:
         """One model on both domains: first on both windows before `date`, then on what is new since its last version.

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ecdctr.hooks import PublishEvent, TableEvent
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.clock import day_number
 from ecdctr.pipelines.workspace import Workspace
-from ecdctr.scoring.predictions import append_predictions, has_predictions
+from ecdctr.scoring.predictions import append_predictions, rows_scored
 from ecdctr.scoring.snapshots import append_snapshot
 from ecdctr.training.task import LevelTask
 
@@ -84,16 +85,14 @@ class Publisher:
         return entry
 
     def unscored(self, arm: str, until: dt.date) -> list[LedgerEntry]:
-        """Ad models of the days up to `until` that were published before the rows of their day were there, which now are."""
-        days = {file.event_date for file in self.workspace.pinned("ad_samples").files}
-        return [
-            entry
-            for entry in self.versions("actr", arm)
-            if entry.date <= until
-            and entry.date in days
-            and "score_seconds" not in json.loads(entry.metrics_json)
-            and not has_predictions(self.workspace.lake, entry.version, entry.date)
-        ]
+        """Ad models of the days up to `until` that were published before all rows of their day were there, which now are."""
+        rows: Counter[dt.date] = Counter()
+        for file in self.workspace.pinned("ad_samples").files:
+            if file.event_date is not None:
+                rows[file.event_date] += file.rows
+        asked = [entry for entry in self.versions("actr", arm) if entry.date <= until and rows[entry.date]]
+        scored = rows_scored(self.workspace.lake, {entry.date for entry in asked})
+        return [entry for entry in asked if scored[entry.version, entry.date] < rows[entry.date]]
 
     def add_scores(self, entry: LedgerEntry, folder: Path) -> None:
         """Publish what the ranks have scored later with a version that is published."""

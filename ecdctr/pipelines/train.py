@@ -32,11 +32,12 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
 
     Raises:
         InputError: No such level.
-        NotReadyError: No data in the window, a missing parent.
+        NotReadyError: Rows before `date` are missing, a missing parent.
         AlreadyDone: All versions of that day are published, or none is due.
     """
     if level not in LEVELS:
         raise InputError(f"{level!r} is no level", hint=f"choose one of {', '.join(LEVELS)}")
+    workspace.refuse_unprepared(date)
     publisher = Publisher(workspace)
     levels = Levels(workspace, publisher)
     arms = [ARMS[name] for name in workspace.config.arms]

@@ -5,7 +5,9 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr import cores
+from ecdctr.artifacts.files import FORGOTTEN_SECONDS
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
 from ecdctr.distributed.spark_slots import is_local
 from ecdctr.etl.expiry import ExpiredTokens, write_expired
-from ecdctr.etl.notes import generation_of
+from ecdctr.etl.notes import generation_of, prepared_until
 from ecdctr.etl.vocabulary import HighWaterMarks, high_water_marks
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
 from ecdctr.features.feature_set import FeatureSet, feature_set
@@ -81,6 +84,17 @@ class Workspace:
         return self.config.warehouse_dir.absolute()
 
     @cached_property
+    def staging(self) -> Path:
+        """Where the ranks lay scores until they are published: a folder that no other command takes away."""
+        if self._first is not None:
+            return self._first.staging
+        folder = self.root / "_staging"
+        for leftover in folder.glob("*"):
+            if time.time() - leftover.stat().st_mtime > FORGOTTEN_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+        return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+    @cached_property
     def lake(self) -> Lake:
         """The Delta tables."""
         return Lake(lambda: self.spark, self.root)
@@ -128,6 +142,19 @@ class Workspace:
         if self._generation is None:
             self._generation = generation_of(self.lake)
         return self._generation
+
+    def refuse_unprepared(self, date: dt.date) -> None:
+        """Refuse to train for a day while rows before it are missing: later versions go on from there, and would leave them out.
+
+        Raises:
+            NotReadyError: The tables are not prepared up to the day.
+        """
+        until = prepared_until(self.lake)
+        if until is not None and until < date:
+            raise NotReadyError(
+                f"the tables hold the days before {until}; a version of {date} is to know all days before it",
+                hint=f"ecdctr prepare --until {date} once the logs have come, or an earlier day",
+            )
 
     def model_digest(self, level: str) -> str:
         """SHA-256 over all that decides a model of a level, the generation of its ids included."""
@@ -281,6 +308,8 @@ class Workspace:
                 self.hooks.fire(FailureEvent, error=type(error).__name__, message=str(error))
             self.progress.close()
             self.lease.release()
+            if "staging" in self.__dict__:
+                shutil.rmtree(self.staging, ignore_errors=True)
         if self._ranks is not None:
             self._ranks.__exit__(kind, error, trace)
             self._ranks = None

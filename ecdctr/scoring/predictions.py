@@ -2,12 +2,12 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -18,9 +18,10 @@ _EPOCH = dt.date(1970, 1, 1)
 
 
 def append_predictions(lake: Lake, folders: Mapping[str, Path], arms: Mapping[str, str], seed: int) -> None:
-    """Append the scores of several versions in one commit; what the table has of a version is not appended again.
+    """Append the scores of several versions in one commit; events that the table has of a version are not appended again.
 
-    A run that was killed behind the commit may publish the same versions in other groups than before.
+    A run that was killed behind the commit may publish the same versions in other groups than before, and a day's further rows
+    are scored when they come.
 
     Args:
         lake: The tables.
@@ -28,26 +29,51 @@ def append_predictions(lake: Lake, folders: Mapping[str, Path], arms: Mapping[st
         arms: The arm of each version.
         seed: Seed of the run.
     """
-    new = {version: folder for version, folder in folders.items() if not _is_there(lake, version, folder)}
-    if not new:
-        return
-    frames = [_frame(lake, version, folder, arms[version], seed) for version, folder in new.items()]
-    names = hashlib.sha256("\n".join(sorted(new)).encode()).hexdigest()[:16]
-    lake.append("predictions", reduce(DataFrame.unionByName, frames).coalesce(1), txn=(f"predictions/{names}", 1))
+    staged = {version: _rows_by_day(folder) for version, folder in folders.items()}
+    stored = rows_scored(lake, {day for days in staged.values() for day in days})
+    frames, states = [], []
+    for version, days in sorted(staged.items()):
+        before = sum(stored[version, day] for day in days)
+        if days and before < days.total():
+            rows = _frame(lake, version, folders[version], arms[version], seed)
+            frames.append(_less_stored(rows, lake, version) if before else rows)
+            states.append(f"{version} {before} {days.total()}")
+    if frames:
+        # Two commands that have found the same state and append at once are one.
+        names = hashlib.sha256("\n".join(states).encode()).hexdigest()[:16]
+        lake.append("predictions", reduce(DataFrame.unionByName, frames).coalesce(1), txn=(f"predictions/{names}", 1))
 
 
-def _is_there(lake: Lake, version: str, folder: Path) -> bool:
+def rows_scored(lake: Lake, days: Collection[dt.date]) -> Counter[tuple[str, dt.date]]:
+    """How many rows of each day each version has scored; read from the table's files, without Spark.
+
+    Args:
+        lake: The tables.
+        days: The days to look at.
+
+    Returns:
+        Rows by version and day; 0 for others.
+    """
+    found: Counter[tuple[str, dt.date]] = Counter()
+    if not days or not lake.exists("predictions"):
+        return found
+    for file in lake.pin("predictions", min(days), max(days) + dt.timedelta(days=1)).files:
+        if file.event_date in days:
+            for pair in pq.read_table(file.path, columns=["model_version"])[0].value_counts().to_pylist():
+                found[pair["values"], file.event_date] += pair["counts"]
+    return found
+
+
+def _rows_by_day(folder: Path) -> Counter[dt.date]:
+    """What the ranks have written, by day."""
     days = [pq.read_table(file, columns=["day"])[0] for file in sorted(folder.glob("rank-*/*.parquet"))]
-    first = pc.min(pa.chunked_array(days, pa.int32())).as_py() if days else None
-    return first is not None and has_predictions(lake, version, _EPOCH + dt.timedelta(days=first))
+    counts = pa.chunked_array(days, pa.int32()).value_counts().to_pylist()
+    return Counter({_EPOCH + dt.timedelta(days=pair["values"]): pair["counts"] for pair in counts})
 
 
-def has_predictions(lake: Lake, version: str, date: dt.date) -> bool:
-    """Whether a version has scored a day; read from the table's files, without Spark."""
-    if not lake.exists("predictions"):
-        return False
-    files = lake.pin("predictions", date, date + dt.timedelta(days=1)).files
-    return any(version in pq.read_table(file.path, columns=["model_version"])[0].unique().to_pylist() for file in files)
+def _less_stored(rows: DataFrame, lake: Lake, version: str) -> DataFrame:
+    stored = lake.read("predictions").where(F.col("model_version") == version).select("event_id")
+    return rows.join(stored, "event_id", "left_anti").select(rows.columns)
 
 
 def _frame(lake: Lake, version: str, folder: Path, arm: str, seed: int) -> DataFrame:

@@ -37,8 +37,15 @@ def click_log(shown, days):
 
 def expected(shown, clicks, until, by_event):
     """Event id → label of the impressions whose window has ended."""
+    clicked = clicked_at(shown, clicks, until, by_event)
+    mature = shown[(shown["ts"] + WINDOW <= pd.Timestamp(until))]
+    return {event: int(event in clicked) for event in mature["event_id"]}
+
+
+def clicked_at(shown, clicks, until, by_event):
+    """Event id → when it was first clicked, of those that were."""
     end = pd.Timestamp(until)
-    clicked = set()
+    clicked = {}
     for click in clicks[clicks["when"] < end].itertuples():
         if by_event:
             owner = shown[shown["event_id"] == click.shown]
@@ -46,9 +53,9 @@ def expected(shown, clicks, until, by_event):
             owner = shown[(shown["user_id"] == click.who) & (shown["item"] == click.what)]
         owner = owner[owner["ts"] <= click.when].sort_values(["ts", "event_id"])
         if len(owner) and click.when < owner["ts"].iloc[-1] + WINDOW:
-            clicked.add(owner["event_id"].iloc[-1])
-    mature = shown[(shown["ts"] + WINDOW <= end)]
-    return {event: int(event in clicked) for event in mature["event_id"]}
+            event = owner["event_id"].iloc[-1]
+            clicked[event] = min(click.when, clicked.get(event, click.when))
+    return clicked
 
 
 @pytest.mark.parametrize("by_event", [False, True], ids=["by user and item", "by event id"])
@@ -74,6 +81,42 @@ def test_a_click_belongs_to_the_latest_impression_and_labels_ripen(spark, make_c
         assert 0 < sum(labels.values()) < len(labels) < len(days)
 
 
+def test_nobody_knows_of_a_click_before_it_came(spark, make_config, write_logs, tmp_path):
+    shown = write_logs(4)["natural"]
+    clicks = click_log(shown, 4)
+    path = tmp_path / "raw" / "clicks.parquet"
+    clicks.to_parquet(path, coerce_timestamps="us", index=False)
+    source = {
+        "path": str(tmp_path / "raw" / "natural.parquet"), "columns": COLUMNS,
+        "clicks": {"path": str(path), "columns": {"user": "who", "item": "what", "time": {"column": "when"}}, "window": "3h"},
+    }  # fmt: skip
+    features = [
+        {"name": "clicked", "kind": "sequence", "length": 200, "domains": ["natural"]},
+        {"name": "user", "kind": "rate", "of": ["user_id"], "windows": ["2d"], "domains": ["natural"], "strength": 3},
+    ]
+    config = make_config(natural=source, late_window="1d", features=features)
+    until = START + 4 * DAY
+    prepare(spark, config, until)
+    when = clicked_at(shown, clicks, until, by_event=False)
+    known = shown[shown["ts"] + WINDOW <= pd.Timestamp(until)].assign(at=lambda rows: rows["event_id"].map(when))
+    assert any(known["at"].dt.date > known["ts"].dt.date), "a click after midnight, or nothing is tried here"
+    samples = Lake(spark, config.warehouse_dir).read("natural_samples").toPandas().set_index("event_id")
+    for row in known.itertuples():
+        own = known[known["user_id"] == row.user_id]
+        found = samples.loc[row.event_id]
+        assert np.count_nonzero(found["clicked"]) == (own["at"] < row.ts).sum()
+        end = row.ts.normalize()
+        begin = end - 2 * DAY
+
+        def within(times, begin=begin, end=end):
+            return ((times >= begin) & (times < end)).sum()
+
+        mean = within(known["at"]) / max(within(known["ts"]), 1)
+        rate = (within(own["at"]) + 3 * mean) / (within(own["ts"]) + 3)
+        assert found["user_rate_2d"] == pytest.approx(rate, rel=1e-6)
+        assert found["user_impressions_2d"] == pytest.approx(np.log1p(within(own["ts"])), rel=1e-6)
+
+
 def test_a_day_must_stay_open_until_its_labels_are_mature_and_labels_have_one_source(make_config, tmp_path):
     source = {"path": "x", "clicks": {"path": "y", "columns": {"user": "u", "item": "i", "time": {"column": "t"}}}}
     with pytest.raises(ValidationError, match="late_window must be at least as long"):
@@ -82,6 +125,10 @@ def test_a_day_must_stay_open_until_its_labels_are_mature_and_labels_have_one_so
         make_config(natural=source, late_window="1d")
     with pytest.raises(ValidationError, match="one of the two"):
         make_config(natural={"path": "x", "columns": COLUMNS})
+    with pytest.raises(ValidationError, match="'clicked_at'"):
+        make_config(
+            natural=source | {"columns": COLUMNS}, late_window="1d", features=[{"name": "clicked_at", "kind": "id"}]
+        )
 
 
 def test_a_day_s_click_rate_is_judged_when_its_labels_are_mature(spark, make_config, write_logs, tmp_path):

@@ -1,7 +1,6 @@
 """A model that was published before its day's rows were there scores them later, as it would have then."""
 
-import datetime as dt
-import json
+from collections import Counter
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -14,11 +13,11 @@ from ecdctr.exceptions import AlreadyDone
 from ecdctr.pipelines import publish
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.train import train_one
-from ecdctr.scoring.predictions import has_predictions
+from ecdctr.scoring.predictions import rows_scored
 from ecdctr.training.late_scores import score_published
 from ecdctr.training.task import ScoringTask, Start
 from tests.unit.test_level_autoft import Days
-from tests.unit.test_train_due import START, Shop, day
+from tests.unit.test_train_due import Shop, day
 
 pytestmark = pytest.mark.unit
 
@@ -51,8 +50,8 @@ def test_later_scores_are_those_of_the_day_itself(tmp_path, kind, ranks):
 class Published(Publisher):
     """A publisher of versions that stand in no ledger."""
 
-    def __init__(self, entries, files, stored=()):
-        pinned = SimpleNamespace(files=[SimpleNamespace(event_date=date) for date in files])
+    def __init__(self, entries, files, stored=None):
+        pinned = SimpleNamespace(files=[SimpleNamespace(event_date=date, rows=rows) for date, rows in files])
         self.workspace = SimpleNamespace(pinned=lambda table: pinned, lake=stored)
         self.entries = entries
 
@@ -60,15 +59,17 @@ class Published(Publisher):
         return [entry for entry in self.entries if entry.arm == arm]
 
 
-def entry(offset: int, **record):
-    date = day(offset)
-    return SimpleNamespace(version=f"v{offset}", arm="ecdctr", date=date, metrics_json=json.dumps(record))
+def entry(offset: int):
+    return SimpleNamespace(version=f"v{offset}", arm="ecdctr", date=day(offset))
 
 
-def test_unscored_are_those_whose_day_has_rows_and_no_predictions(monkeypatch):
-    monkeypatch.setattr(publish, "has_predictions", lambda stored, version, date: version in stored)
-    entries = [entry(5, score_seconds=0.1), entry(6), entry(7), entry(8), entry(9)]
-    publisher = Published(entries, [day(offset) for offset in range(9)], stored=("v6",))
+def test_unscored_are_those_whose_day_has_more_rows_than_predictions(monkeypatch):
+    monkeypatch.setattr(publish, "rows_scored", lambda stored, days: stored)
+    # Two files of three rows a day; of day 7 those of one file are scored, of day 8 none.
+    stored = Counter({("v6", day(6)): 6, ("v7", day(7)): 3, ("v7", day(6)): 6})
+    publisher = Published(
+        [entry(offset) for offset in range(6, 10)], 2 * [(day(offset), 3) for offset in range(9)], stored
+    )
     assert [each.version for each in publisher.unscored("ecdctr", day(20))] == ["v7", "v8"]
     assert [each.version for each in publisher.unscored("ecdctr", day(7))] == ["v7"]
     assert publisher.unscored("target_only", day(20)) == []
@@ -89,17 +90,21 @@ def test_the_next_days_training_scores_them(monkeypatch):
         train_one(shop, "actr", day(13))
 
 
-def test_predictions_are_looked_for_in_the_days_files(tmp_path):
+def test_predictions_are_counted_in_the_days_files(tmp_path):
     path = tmp_path / "part.parquet"
     pq.write_table(pa.table({"model_version": ["a", "b", "a"]}), path)
     asked = []
 
     def pin(table, since, until):
         asked.append((table, since, until))
-        return SimpleNamespace(files=[SimpleNamespace(path=str(path))])
+        return SimpleNamespace(
+            files=[SimpleNamespace(path=str(path), event_date=day(offset)) for offset in (3, 3, 4, 5)]
+        )
 
     lake = SimpleNamespace(exists=lambda table: True, pin=pin)
-    assert has_predictions(lake, "b", START)
-    assert not has_predictions(lake, "c", START)
-    assert asked[0] == ("predictions", START, START + dt.timedelta(days=1))
-    assert not has_predictions(SimpleNamespace(exists=lambda table: False), "b", START)
+    assert rows_scored(lake, {day(3), day(5)}) == {
+        ("a", day(3)): 4, ("b", day(3)): 2, ("a", day(5)): 2, ("b", day(5)): 1
+    }  # fmt: skip
+    assert asked == [("predictions", day(3), day(6))]
+    assert not rows_scored(lake, set())
+    assert not rows_scored(SimpleNamespace(exists=lambda table: False), {day(3)})

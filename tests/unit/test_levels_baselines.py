@@ -33,6 +33,7 @@ class Ledger:
         self.config = load_config(SIMULATED, [*windows, *overrides])
         self.features = feature_set(self.config.dataset.features, {})
         self.root = Path("/warehouse")
+        self.staging = self.root / "_staging"
         self.store = SimpleNamespace(root=self.root, path=lambda version: self.root / version)
         self.tasks: list[LevelTask] = []
         self.entries: list[LedgerEntry] = []

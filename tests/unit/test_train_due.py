@@ -36,6 +36,9 @@ class Shop:
     def pinned(self, table):
         return SimpleNamespace(files=[SimpleNamespace(event_date=day(offset)) for offset in range(30)])
 
+    def refuse_unprepared(self, date):
+        pass
+
     def first_day(self, table):
         return day(0)
 

@@ -69,14 +69,25 @@ class RateFeature(Feature):
         return frame, columns
 
     def _daily(self, scene: Scene, key: Any) -> "DataFrame":
-        """Impressions and clicks by key and day: key, day, shown, clicked."""
+        """Impressions by key and day, and clicks by key and the day on which they came: key, day, shown, clicked."""
         from pyspark.sql import functions as F
 
-        delay = self.delay * _DAY
-        past = scene.past(self.domains, scene.since - delay - max(self.windows) * _DAY, scene.until - delay)
-        rows = past.select(key.alias("key"), F.unix_date("event_date").alias("day"), "label")
-        return rows.groupBy("key", "day").agg(
-            F.count("*").alias("shown"), F.sum(F.col("label").cast("bigint")).alias("clicked")
+        delay, wait = self.delay * _DAY, scene.days_to_a_click(self.domains)
+        past = scene.past(self.domains, scene.since - delay - (max(self.windows) + wait) * _DAY, scene.until - delay)
+        clicked = F.col("label").cast("bigint")
+        shown = past.select(
+            key.alias("key"),
+            F.unix_date("event_date").alias("day"),
+            F.lit(1).alias("shown"),
+            (clicked if wait == 0 else F.lit(0)).alias("clicked"),
+        )
+        if wait > 0:
+            clicks = past.where(clicked == 1).select(
+                key.alias("key"), scene.click_day().alias("day"), F.lit(0).alias("shown"), F.lit(1).alias("clicked")
+            )
+            shown = shown.unionByName(clicks)
+        return shown.groupBy("key", "day").agg(
+            F.sum(F.col("shown").cast("bigint")).alias("shown"), F.sum(F.col("clicked").cast("bigint")).alias("clicked")
         )
 
     def _windows(self, daily: "DataFrame", wanted: "DataFrame") -> "DataFrame":
