@@ -93,8 +93,8 @@ class TrainingConfig(OptimizerConfig):
     batch_size: int = Field(default=1024, ge=1)
     """Rows of a step over all ranks together."""
     micro_batches: int = Field(default=1, ge=1)
-    """Parts into which each rank cuts its rows of a step: gradients add up before the one update. Less memory; batch normalisation
-    sees one part at a time, and AutoFT's temperature counts each."""
+    """Parts into which each rank cuts its rows of a step, each with its share of every domain: gradients add up before the one update.
+    Less memory; batch normalisation sees one part at a time, and AutoFT's temperature counts each."""
     autocast: Literal["none", "bfloat16", "float16"] = "none"
     """The network computes matrix products in it, `float16` with a loss scaled up against vanishing gradients; parameters, tables,
     sums over ranks and losses stay float32. Pays where the processor has such products, see docs/training.md."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -155,16 +154,15 @@ class Trainer:
         # Seeded by step, so that a resumed run draws the masks of the unbroken one.
         torch.manual_seed((self.seed * 1_000_003 + self.progress.step) * 4096 + self.collective.rank)
         parts = self.settings.micro_batches
-        bounds = [len(batch) * at // parts for at in range(parts + 1)]
         batch = batch if self.device.type == "cpu" else batch.to(self.device)
         self.flat.scalars[WEIGHT] = batch.weight.sum()
         self.flat.scalars[STOP] = float(stop)
         touched = []
-        for part, (first, end) in enumerate(pairwise(bounds), 1):
+        for number, part in enumerate(_cut(batch, parts), 1):
             # Whether a 16-bit gradient overflowed is known only when all of them are there.
-            if part == parts and not self.loss_scale.wanted:
+            if number == parts and not self.loss_scale.wanted:
                 self.early.expect()
-            self._learn(batch if parts == 1 else batch.slice(first, end), clock)
+            self._learn(part, clock)
             touched.append(self.model.tables.touched_gradients())
         begun = self.early.begun()
         buffer = self.flat.gather() if begun is None else self.flat.buffer
@@ -359,6 +357,17 @@ class _Clock:
         """Count seconds of a phase to another one."""
         self.phases[source] -= seconds
         self.phases[target] += seconds
+
+
+def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
+    """The rows of a batch in so many parts, some perhaps empty."""
+    if parts == 1:
+        yield batch
+        return
+    # Every so manyth row: rows of one domain stand together, and each part gets its share of every domain.
+    rows = torch.arange(len(batch), device=batch.label.device)
+    for part in range(parts):
+        yield batch.take(rows[part::parts])
 
 
 def _finite(value: float) -> bool:

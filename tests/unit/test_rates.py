@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from ecdctr.config.training import TrainingConfig
+from ecdctr.data.batch import Batch
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.exceptions import TrainingError
+from ecdctr.features.domains import AD, NATURAL
 from ecdctr.models.registry import build
 from ecdctr.training.rates import Copied, RowRates, schedule
 from ecdctr.training.task import Start
@@ -69,6 +71,21 @@ def test_micro_batches_take_the_steps_of_whole_batches(parts):
     cut, _ = trained({"micro_batches": parts}, batch_norm=False)
     torch.testing.assert_close(cut.model.tables.weight, whole.model.tables.weight, rtol=1e-3, atol=1e-5)
     assert cut.progress.loss == pytest.approx(whole.progress.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 40])
+def test_every_micro_batch_has_its_share_of_each_domain(parts):
+    (data,) = batches(1)
+    data.domain, data.day = torch.tensor([AD] * 16 + [NATURAL] * 8), torch.arange(24)
+    trainer, _ = trained({"micro_batches": parts}, parts=[])
+    seen: list[Batch] = []
+    trainer.model.register_forward_pre_hook(lambda model, given: seen.append(given[0]))
+    trainer.fit([data], 1)
+    assert len(seen) == parts
+    assert sorted(torch.cat([part.day for part in seen]).tolist()) == list(range(24))
+    for domain in (AD, NATURAL):
+        shares = [int((part.domain == domain).sum()) for part in seen]
+        assert max(shares) - min(shares) <= 1
 
 
 def test_ranks_with_micro_batches_and_sharded_tables_end_alike():

@@ -155,3 +155,21 @@ def test_training_lowers_the_loss():
     many = [batch for seed in range(12) for batch in batches(seed)[:-1]]
     progress = model.fit(many, len(many))
     assert progress.curve[-1][1] < progress.curve[0][1] - 0.05
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rows_that_are_taken_have_all_that_a_slice_of_them_has(named):
+    names = [f"n{at}" for at in range(6)] if named else None
+    whole = Batch(
+        ids=torch.arange(12).view(6, 2), numbers=torch.rand(6, 3), sequences={"clicked": torch.arange(24).view(6, 4)},
+        label=torch.rand(6), weight=torch.rand(6), day=torch.arange(6), event_id=names, user=names,
+        history={"user": (torch.rand(6, 2, 3), torch.rand(6, 2) > 0.5)}, domain=torch.tensor([0, 0, 0, 0, 1, 1]),
+    )  # fmt: skip
+    for start, stop in ((2, 5), (0, 6), (3, 3)):
+        taken, cut = (vars(part) for part in (whole.take(torch.arange(start, stop)), whole.slice(start, stop)))
+        for name in ("ids", "numbers", "label", "weight", "day", "domain"):
+            assert torch.equal(taken.pop(name), cut.pop(name)), name
+        assert torch.equal(taken.pop("sequences")["clicked"], cut.pop("sequences")["clicked"])
+        assert all(map(torch.equal, taken.pop("history")["user"], cut.pop("history")["user"]))
+        # What is left are the names.
+        assert taken == cut == {"event_id": names and names[start:stop], "user": names and names[start:stop]}
