@@ -94,7 +94,7 @@ class TrainingConfig(OptimizerConfig):
     """Rows of a step over all ranks together."""
     micro_batches: int = Field(default=1, ge=1)
     """Parts into which each rank cuts its rows of a step, each with its share of every domain: gradients add up before the one update.
-    Less memory; batch normalisation sees one part at a time, and AutoFT's temperature counts each."""
+    Less memory; batch normalisation sees one part at a time."""
     autocast: Literal["none", "bfloat16", "float16"] = "none"
     """The network computes matrix products in it, `float16` with a loss scaled up against vanishing gradients; parameters, tables,
     sums over ranks and losses stay float32. Pays where the processor has such products, see docs/training.md."""

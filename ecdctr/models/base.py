@@ -95,6 +95,9 @@ class CTRModel(nn.Module):
         """What each row `(B,)` of the last training batch costs beside its log loss, in nats; None: nothing."""
         return None
 
+    def stepped(self) -> None:
+        """A training step is taken: told once, however many parts its rows were cut into."""
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits `(B,)`."""
         raise TypeError(f"{type(self).__name__} defines no forward")

@@ -49,7 +49,7 @@ class Policy(nn.Module):
     """K decisions for each row.
 
     Attributes:
-        steps: Training batches seen, over all days of a continued training.
+        steps: Training steps taken, over all days of a continued training.
     """
 
     def __init__(self) -> None:
@@ -69,10 +69,11 @@ class Policy(nn.Module):
             seen: `(B, W)`, what the policy may look at.
             keys: `(B,)`, what tells rows apart; not read unless `asks_for_keys`.
         """
-        choice = self.decide(seen, keys, int(self.steps) if self.training else EVALUATION)
-        if self.training:
-            self.steps += 1
-        return choice
+        return self.decide(seen, keys, int(self.steps) if self.training else EVALUATION)
+
+    def advance(self) -> None:
+        """A training step is taken; one step may decide in several parts."""
+        self.steps += 1
 
     def decide(self, seen: Tensor, keys: Keys, step: int) -> Choice:
         """See `forward`; at step `EVALUATION` without chance in what is learned."""

@@ -188,6 +188,7 @@ class Trainer:
             if self.settings.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
             self._update(rows, gradients)
+            self.model.stepped()
         self.loss_scale.update(overflows > 0)
         clock.lap("update")
         self._account(total_loss, weight)

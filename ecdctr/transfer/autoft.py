@@ -117,6 +117,10 @@ class AutoFT(CTRModel):
             return None
         return self.cost * self.choice.probability.mean(1)
 
+    def stepped(self) -> None:
+        """See `CTRModel.stepped`."""
+        self.policy.advance()
+
     def shift_logits(self, amount: float, domain: int = AD) -> None:
         """See `CTRModel.shift_logits`; both ways are shifted."""
         self.tuned.shift_logits(amount, domain)

@@ -8,6 +8,8 @@ from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.training.loss_scale import FIRST, GROWTH_STEPS, LARGEST, LossScale
 from ecdctr.training.trainer import Trainer
+from tests.unit.test_autoft import batches as routed_batches
+from tests.unit.test_autoft import tuned
 from tests.unit.test_trainer import batches, new_model
 
 pytestmark = pytest.mark.unit
@@ -75,3 +77,13 @@ def test_an_overflow_on_one_rank_skips_the_step_on_all_and_a_resumed_run_knows_o
         return unmoved, moved, made.loss_scale.factor, made.loss_scale.skipped, again.loss_scale.factor
 
     assert run_inline(2, share) == [(True, True, FIRST / 2048, 1, FIRST / 2048)] * 2
+
+
+def test_a_step_that_overflows_is_none_of_the_policy_s():
+    made = trainer(SingleProcess(), tuned(), autocast="float16")
+    handle = made.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    made.fit(routed_batches()[:1], 3)
+    assert (made.loss_scale.skipped, int(made.model.policy.steps)) == (1, 0)
+    handle.remove()
+    made.fit(routed_batches()[1:3], 3)
+    assert (made.loss_scale.skipped, int(made.model.policy.steps)) == (1, 2)

@@ -122,16 +122,21 @@ def test_temperature_falls_by_one_factor_then_stays():
     assert found[10:] == [pytest.approx(0.5)] * 3
 
 
-def test_each_training_batch_is_a_step_with_noise_and_temperature_of_its_own(monkeypatch):
+def test_each_training_step_has_noise_and_temperature_of_its_own(monkeypatch):
     policy, seen = learned(anneal_steps=4), torch.randn(200, 6)
     temperatures = []
     monkeypatch.setattr(
         "ecdctr.nn.policy.straight_through",
         lambda logits, noise, t: temperatures.append(t) or straight_through(logits, noise, t),
     )
-    taken = [policy(seen, keys(200)).taken for _ in range(6)]
+    taken = []
+    for _ in range(6):
+        taken.append(policy(seen, keys(200)).taken)
+        # The parts of one step share its number.
+        assert torch.equal(policy(seen, keys(200)).taken, taken[-1])
+        policy.advance()
     assert int(policy.steps) == 6
-    assert temperatures == [policy.temperature(step) for step in range(6)]
+    assert temperatures == [policy.temperature(step // 2) for step in range(12)]
     assert not torch.equal(taken[0], taken[1])
 
 
@@ -145,7 +150,9 @@ def test_no_random_number_is_drawn_from_torch():
 def test_the_coin_has_its_share_and_is_the_same_whenever_a_row_is_scored():
     policy, rows = RandomPolicy(3, 0.2, seed=4), 20_000
     seen = torch.zeros(rows, 6)
-    first, second = policy(seen, keys(rows)).taken, policy(seen, keys(rows)).taken
+    first = policy(seen, keys(rows)).taken
+    policy.advance()
+    second = policy(seen, keys(rows)).taken
     assert not torch.equal(first, second)
     policy.eval()
     scored = policy(seen, keys(rows)).taken

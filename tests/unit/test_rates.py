@@ -16,6 +16,9 @@ from ecdctr.models.registry import build
 from ecdctr.training.rates import Copied, RowRates, schedule
 from ecdctr.training.task import Start
 from ecdctr.training.trainer import Trainer
+from tests.unit.test_autoft import STEPS, tuned
+from tests.unit.test_autoft import batches as routed_batches
+from tests.unit.test_autoft import trainer as routed_trainer
 from tests.unit.test_level_autoft import Days
 from tests.unit.test_row_sharding import FEATURES, ROWS, batches
 
@@ -86,6 +89,30 @@ def test_every_micro_batch_has_its_share_of_each_domain(parts):
     for domain in (AD, NATURAL):
         shares = [int((part.domain == domain).sum()) for part in seen]
         assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("kind", ["autoft", "autoft_random"])
+def test_micro_batches_are_parts_of_one_step_of_the_policy(kind):
+    chosen = {}
+    for parts in (1, 3):
+        made = routed_trainer(SingleProcess(), tuned(kind), micro_batches=parts)
+        policy, steps, taken = made.model.policy, [], []
+        whole = policy.decide
+
+        def decide(seen, keys, step, whole=whole, steps=steps, taken=taken):
+            steps.append(step)
+            taken.append(whole(seen, keys, step))
+            return taken[-1]
+
+        policy.decide = decide
+        made.fit(routed_batches(), STEPS)
+        assert steps == [step for step in range(STEPS) for _ in range(parts)]
+        assert int(policy.steps) == STEPS
+        chosen[parts] = [choice.taken.detach() for choice in taken]
+    # Coins are the row's and the step's alone; what is learned differs by the rows that normalisation sees.
+    for step in range(STEPS if kind == "autoft_random" else 1):
+        for part in range(3):
+            assert torch.equal(chosen[1][step][part::3], chosen[3][step * 3 + part])
 
 
 def test_ranks_with_micro_batches_and_sharded_tables_end_alike():
