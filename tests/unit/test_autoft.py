@@ -394,3 +394,7 @@ def test_statistics_count_choices_by_the_user_s_rows_over_all_ranks():
     for name, shares in expected.items():
         assert left["tuned"][name] == pytest.approx(shares)
     assert PolicyStatistics(models[2]).gather(SingleProcess())["rows"] == {}
+    # Rows of the day before, the only ones of the first rank, do not count, nor in the activity of this user.
+    data.day[:40], data.user[40] = -1, "u0"
+    later, _ = run_inline(2, share)
+    assert (later["rows"], later["tuned"]["1"]) == ({"1": 56}, pytest.approx(taken[40:].double().mean(0).tolist()))
