@@ -104,17 +104,19 @@ class LazyAdam(SparseOptimizer):
 class Ftrl(SparseOptimizer):
     """FTRL-Proximal (McMahan et al., KDD 2013), coordinate by coordinate, beginning at a row's initial values.
 
-    n' = n + g²; z += lr · g - (√n' - √n) · w; w = -(z - sign(z) · lr · λ₁) / (β + √n' + lr · λ₂), or 0 where |z| ≤ lr · λ₁.
-    z is the paper's times its α, the learning rate, so that a schedule may change the rate. A coordinate with n = 0 has
-    the z from which its present w follows; in the paper z begins at 0, which moves an embedding to the origin at its
-    first touch. Without penalties this is Adagrad with one accumulator per coordinate and ε = β.
+    n' = n + g²; a = β + √n' + lr · λ₂; v = w - (lr / a) · (g - λ₁ · sign(w)), from w = 0 instead -(lr / a) · (z + g);
+    w = sign(v) · max(|v| - lr · λ₁ / a, 0). z is kept for coordinates at 0 alone, where it is the paper's; from any other w the
+    paper's z follows, with the rate of now. So a schedule or a bound on norms may do with rate and row as they please: a
+    row without gradient stays where it is. With one rate this is the paper's closed form but for its beginning: there z
+    begins at 0, which moves an embedding to the origin at its first touch. Without penalties it is Adagrad with one
+    accumulator per coordinate and ε = β.
 
     Args:
         tables: The tables to update.
         lr: α.
         beta: β.
         l1: λ₁, of λ₁ ‖w_r‖₁.
-        l2: λ₂, of ½ λ₂ ‖w_r‖²; in the closed form above instead of the gradient.
+        l2: λ₂, of ½ λ₂ ‖w_r‖²; in a above instead of the gradient.
         common: As `SparseOptimizer` takes it.
     """
 
@@ -142,19 +144,17 @@ class Ftrl(SparseOptimizer):
         return gradients
 
     def _update(self, places: Tensor, gradients: Tensor) -> None:
-        first, second = self.lr * self.l1, self.beta + self.lr * self.l2
         weight = take_rows(self.tables.weight, places)
-        squares = self.squares.index_select(0, places)
-        begun = -(weight * second + weight.sign() * first)
-        z = torch.where(squares > 0, self.z.index_select(0, places), begun)
-        root = squares.sqrt()
-        squares.addcmul_(gradients, gradients)
-        grown = squares.sqrt()
-        z.add_(gradients, alpha=self.lr).sub_((grown - root).mul_(weight))
-        self.z.index_copy_(0, places, z)
+        pull = gradients + torch.where(weight == 0, self.z.index_select(0, places), weight.sign() * -self.l1)
+        squares = self.squares.index_select(0, places).addcmul_(gradients, gradients)
         self.squares.index_copy_(0, places, squares)
-        shrunk = z.sign() * (z.abs() - first).clamp_(min=0)
-        self.tables.weight.index_copy_(0, places, shrunk.div_(grown.add_(second)).neg_())
+        spread = squares.sqrt_().add_(self.beta + self.lr * self.l2)
+        free = weight - pull * self.lr / spread
+        moved = free.sign() * (free.abs() - self.lr * self.l1 / spread).clamp_(min=0)
+        # At a rate of 0 nothing comes to lie at 0, so that no quotient is kept.
+        z = pull - weight * spread / max(self.lr, 1e-30)
+        self.z.index_copy_(0, places, z.where(moved == 0, 0.0))
+        self.tables.weight.index_copy_(0, places, moved)
 
     def touched(self) -> dict[str, Tensor]:
         """See `SparseOptimizer.touched`: rows with a gradient so far."""

@@ -74,23 +74,44 @@ def test_ftrl_without_penalties_is_torch_s_adagrad_by_coordinate_from_the_initia
     torch.testing.assert_close(fused.weight, torch.stack([row.detach() for row in rows]))
 
 
-def test_ftrl_is_the_closed_form_of_its_paper():
-    """z and n as McMahan et al. have them, in float64, from the z that stands for the initial row."""
-    alpha, beta, l1, l2 = 0.1, 0.5, 0.2, 0.3
+@pytest.mark.parametrize("rates", [[0.1] * 5, [0.1, 0.02, 0.3, 0.05, 0.2]])
+def test_ftrl_is_the_closed_form_of_its_paper(rates):
+    """z and n as McMahan et al. have them, in float64, from the z that stands for the initial row.
+
+    σ is what 1/η = (β + √n) / α has grown by: with one α that is the paper's (√n' - √n) / α.
+    """
+    beta, l1, l2 = 0.5, 0.2, 0.3
     fused = tables()
     weight = fused.weight.double().clone()
-    z, n = -(weight * (beta / alpha + l2) + weight.sign() * l1), torch.zeros_like(weight)
-    sparse = Ftrl(fused, lr=alpha, beta=beta, l1=l1, l2=l2)
-    for places, gradients in steps():
+    n, inverse = torch.zeros_like(weight), torch.full_like(weight, beta / rates[0])
+    z = -(weight * (inverse + l2) + weight.sign() * l1)
+    sparse = Ftrl(fused, lr=rates[0], beta=beta, l1=l1, l2=l2)
+    for (places, gradients), alpha in zip(steps(), rates, strict=True):
+        sparse.lr = alpha
         sparse.step(places, gradients.clone())
         for place, g in zip(places.tolist(), gradients.double(), strict=True):
-            sigma = ((n[place] + g**2).sqrt() - n[place].sqrt()) / alpha
-            z[place] += g - sigma * weight[place]
             n[place] += g**2
-            solved = -(z[place] - z[place].sign() * l1) / ((beta + n[place].sqrt()) / alpha + l2)
+            sigma = (beta + n[place].sqrt()) / alpha - inverse[place]
+            z[place] += g - sigma * weight[place]
+            inverse[place] += sigma
+            solved = -(z[place] - z[place].sign() * l1) / (inverse[place] + l2)
             weight[place] = torch.where(z[place].abs() <= l1, 0.0, solved)
     torch.testing.assert_close(fused.weight, weight.float())
     assert (weight[[3, 7, 20, 33]] == 0).any()
+
+
+def test_a_change_of_the_rate_alone_moves_no_row_of_ftrl():
+    fused = tables()
+    sparse = Ftrl(fused, lr=0.1, beta=0.5, l1=0.2, l2=0.3)
+    for places, gradients in steps():
+        sparse.step(places, gradients)
+    before, places = fused.weight.clone(), torch.tensor([3, 7, 20, 33])
+    for rate in (0.01, 0.4, 0.0, 0.1):
+        sparse.lr = rate
+        sparse.step(places, torch.zeros(4, 5))
+    torch.testing.assert_close(fused.weight, before, rtol=1e-5, atol=1e-7)
+    assert torch.equal(fused.weight == 0, before == 0)
+    assert (before[places] == 0).any()
 
 
 @pytest.mark.parametrize("kind", [RowwiseAdagrad, LazyAdam])
