@@ -138,6 +138,29 @@ def test_touched_rows_stay_within_max_norm_and_keep_their_direction(kind):
     torch.testing.assert_close(bound.weight, expected)
 
 
+def test_a_row_of_ftrl_that_was_scaled_goes_on_from_there():
+    fused = tables()
+    rows = [nn.Parameter(row.clone()) for row in fused.weight]
+    dense = [torch.optim.Adagrad([row], lr=0.1, eps=0.5) for row in rows]
+    sparse = Ftrl(fused, lr=0.1, beta=0.5, max_norm=0.1)
+    for places, gradients in steps():
+        sparse.step(places, gradients)
+        for place, gradient in zip(places.tolist(), gradients, strict=True):
+            rows[place].grad = gradient.clone()
+            dense[place].step()
+            rows[place].data.mul_((0.1 / rows[place].data.norm()).clamp(max=1))
+    torch.testing.assert_close(fused.weight, torch.stack([row.detach() for row in rows]))
+    assert (fused.weight.norm(dim=1) > 0.099).any()
+    # With penalties, and numbers at 0 beside the scaled ones: a step without a gradient leaves the scaled row.
+    fused, places = tables(), torch.tensor([3, 7])
+    sparse = Ftrl(fused, lr=0.1, beta=0.5, l1=0.2, l2=0.3, max_norm=0.05)
+    sparse.step(places, torch.tensor([[2.0, -3, 0.1, 1, 0]]).repeat(2, 1))
+    before = fused.weight.clone()
+    torch.testing.assert_close(before[places].norm(dim=1), torch.full((2,), 0.05))
+    sparse.step(places, torch.zeros(2, 5))
+    torch.testing.assert_close(fused.weight, before)
+
+
 def test_settings_name_the_optimiser_and_its_options():
     made = sparse_optimizer(tables(), OptimizerConfig(sparse_optimizer="ftrl", ftrl_l1=0.5, sparse_l2=2, max_norm=3))
     assert (type(made), made.l1, made.l2, made.beta, made.max_norm) == (Ftrl, 0.5, 2, 1e-4, 3)
