@@ -293,7 +293,7 @@ class TransferConfig(Settings):
     history_gate: bool = False
     """Whether CPM and A-CTR scale each row's historical vectors by a learned gate."""
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of rows that CPM and A-CTR train without their historical vectors."""
+    """How likely CPM and A-CTR train a row without its user's historical vector, and, drawn for itself, without its item's."""
     history_of: HistoryOf = "both"
     """Whose historical vectors CPM and A-CTR read; in place of the others stands the vector of the unknown."""
     history_unit_length: bool = False

@@ -66,7 +66,8 @@ class FullModel(CTRModel):
         snapshot_pooling: How snapshots become one vector.
         history_count: K, snapshots of an id; only pooling by concatenation asks for it.
         history_gate: Whether a learned gate scales each row's historical vectors, from taking them whole at the start.
-        history_dropout: Share of rows that train with the vector of the unknown in place of their history.
+        history_dropout: How likely a row trains with the vector of the unknown in place of its user's history, and, drawn for
+            itself, of its item's.
         first_order: Whether each id has a further weight of its own beside its vector.
 
     Attributes:

@@ -22,7 +22,8 @@ class SnapshotPooling(nn.Module):
         mode: `attention`; `mean`: the mean alone; `last`: the newest snapshot that knows the id; `concat`: all K one
             after the other, the learned vector in place of each that does not know the id.
         count: K; only `concat` asks for it.
-        dropout: Share of rows that train as if no snapshot knew their id, so that the model does not lean on them alone.
+        dropout: How likely a row trains as if no snapshot knew its id, so that the model does not lean on them alone; each
+            pooling draws for itself.
 
     Attributes:
         width: Length of the pooled vector: D, and K · D with `concat`.

@@ -26,7 +26,7 @@ class Reading:
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one.
         gate: Whether a learned gate scales the historical vectors.
-        dropout: Share of rows that train without them.
+        dropout: How likely each of a row's two vectors is left out in training.
         of: Whose are read.
         unit_length: Whether each vector is divided by its length.
     """
@@ -84,7 +84,7 @@ class Arm:
         lookup: Which snapshots a row may see.
         shuffled: Every id gets the vectors of another one: a control that must gain nothing.
         gate: Whether a learned gate scales the historical vectors.
-        history_dropout: Share of rows that train without them.
+        history_dropout: How likely each of a row's two vectors is left out in training.
         history_of: Whose historical vectors are read.
         unit_length: Whether each is divided by its length.
         table_state: Of the tables' optimiser after CPM.
@@ -232,7 +232,7 @@ ARMS = {
         Arm("ecdctr_gate", pretrained=True, history=True, gate=True, title="E-CDCTR, historical embeddings behind a gate"),
         Arm(
             "ecdctr_history_dropout", pretrained=True, history=True, history_dropout=0.2,
-            title="E-CDCTR, a fifth of the rows trained without historical embeddings",
+            title="E-CDCTR, each of a row's two historical embeddings left out with probability 0.2 while training",
         ),
         Arm(
             "ecdctr_history_unit", pretrained=True, history=True, unit_length=True,

@@ -83,7 +83,7 @@ REASONS = tuple(question for asked in PARTS.values() for question in asked)
 REMEDIES = (
     Question("Historical vectors of length one: they grow with the rows behind them", "ecdctr_history_unit", "ecdctr"),
     Question("A learned gate on each row's historical vectors", "ecdctr_gate", "ecdctr"),
-    Question("A fifth of the rows trained without historical vectors", "ecdctr_history_dropout", "ecdctr"),
+    Question("Each of a row's historical vectors left out with probability 0.2", "ecdctr_history_dropout", "ecdctr"),
     Question("Historical vectors of items alone", "ecdctr_history_item", "ecdctr"),
     Question("Rows that CPM has often moved move less: its tables' optimiser goes on", "ecdctr_table_state", "ecdctr"),
     Question("The same for the simple baseline", "finetune_table_state", "finetune"),
