@@ -10,7 +10,8 @@ LARGEST = 2.0**24
 class LossScale:
     """The factor by which a loss is multiplied before its gradients are taken, and these are divided after their exchange.
 
-    A step whose gradients overflow on any rank changes nothing on any of them, and halves the factor.
+    A step whose gradients overflow on any rank changes no parameter, row or optimiser state on any of them, and halves the
+    factor; running statistics have moved by then.
 
     Args:
         wanted: False: the factor is 1 and stays so.
@@ -18,7 +19,7 @@ class LossScale:
 
     Attributes:
         factor: A power of two, so that scaling alone rounds nothing.
-        skipped: Steps that have changed nothing so far.
+        skipped: Such steps so far.
     """
 
     def __init__(self, wanted: bool, rows: int) -> None:
