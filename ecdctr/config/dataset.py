@@ -230,6 +230,13 @@ class DatasetConfig(Settings):
                 raise ValueError(
                     f"{name}: 'negatives' are for a log in which every row is a click, not for one with 'clicks'"
                 )
+            events = self.columns_of(source).event_id
+            if source.clicks is not None and source.clicks.columns.event_id is not None and len(events) != 1:
+                raise ValueError(
+                    f"{name}: 'clicks.columns.event_id' holds the value of one column of the impressions, and their "
+                    f"'columns.event_id' names {', '.join(events) or 'none'}; name that one column there, or leave out "
+                    "'clicks.columns.event_id': a click then belongs to the latest impression of its user and item"
+                )
             if source.clicks is not None and source.clicks.window > self.late_window * 86_400:
                 raise ValueError(
                     f"{name}: impressions of a day's last hours get their labels after midnight; late_window must be at "

@@ -131,6 +131,15 @@ def test_a_day_must_stay_open_until_its_labels_are_mature_and_labels_have_one_so
         )
 
 
+@pytest.mark.parametrize(("event_id", "found"), [([], "names none"), (["event_id", "item"], "names event_id, item")])
+def test_clicks_that_name_an_event_are_refused_where_no_single_column_does(make_config, event_id, found):
+    columns = {"user": "who", "item": "what", "time": {"column": "when"}, "event_id": "shown"}
+    source = {"path": "x", "clicks": {"path": "y", "columns": columns}, "columns": COLUMNS | {"event_id": event_id}}
+    with pytest.raises(ValidationError, match=f"{found}; name that one column there, or leave out"):
+        make_config(natural=source, late_window="1d")
+    make_config(natural=source | {"columns": COLUMNS}, late_window="1d")
+
+
 def test_a_day_s_click_rate_is_judged_when_its_labels_are_mature(spark, make_config, write_logs, tmp_path):
     steady = write_logs(5, lambda domain, frame: frame.assign(click=[place % 2 for place in range(len(frame))]))
     shown = steady["natural"]
