@@ -59,7 +59,8 @@ class Columns(Settings):
     label: str | None = None
     """Clicked or not: 0 and 1, or false and true; none where a click log is joined."""
     event_id: list[str] = Field(default_factory=list)
-    """One column, or those that together make an impression unique; empty: user, item and time do."""
+    """One column, or those that together make an impression unique, none of which may be missing; empty: user, item and
+    time do."""
 
     def identity(self) -> list[str]:
         """Columns that together make an impression unique."""
@@ -230,7 +231,12 @@ class DatasetConfig(Settings):
                 raise ValueError(
                     f"{name}: 'negatives' are for a log in which every row is a click, not for one with 'clicks'"
                 )
-            events = self.columns_of(source).event_id
+            item, events = self.columns_of(source).item, self.columns_of(source).event_id
+            if source.negatives is not None and len(events) > 1 and item not in events:
+                raise ValueError(
+                    f"{name}: made rows have all of their click but the item and the label, and 'columns.event_id' names "
+                    f"{', '.join(events)}, by which all of them are one event; name {item!r} there as well, or one column alone"
+                )
             if source.clicks is not None and source.clicks.columns.event_id is not None and len(events) != 1:
                 raise ValueError(
                     f"{name}: 'clicks.columns.event_id' holds the value of one column of the impressions, and their "

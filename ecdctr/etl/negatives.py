@@ -9,10 +9,11 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ecdctr.config.dataset import Columns, DatasetConfig, MadeNegatives
 from ecdctr.etl import clock
-from ecdctr.etl.source import column, require_columns
+from ecdctr.etl.source import column, id_text, require_columns
 
 SLOTS = 1 << 16
 
@@ -30,10 +31,14 @@ def with_negatives(
         where: Key of the configuration, for errors.
 
     Raises:
-        InputError: A column is missing.
+        InputError: A column is missing, or the one that names the event has a type that ids lose their value in.
     """
     assert columns.label is not None
     require_columns(clicks, [columns.label, *columns.identity(), *made.item_columns], where)
+    event = columns.event_id[0] if len(columns.event_id) == 1 else None
+    if event is not None and not isinstance(clicks.schema[event].dataType, T.StringType):
+        # Names of made rows are text, and those of clicks stand in one column with them.
+        clicks = clicks.withColumn(event, id_text(clicks, event, where))
     offset = clock.offset_micros(dataset.day_boundary)
     day = clock.day_number(clock.event_micros(clicks, columns.time, offset, f"{where}.columns.time"), offset)
     slots = _slots(clicks.withColumn("_day", day), columns.item, made.item_columns)
@@ -43,9 +48,9 @@ def with_negatives(
     drawn = drawn.join(slots, ["_day", "_slot"]).where(F.col("_item.item") != column(columns.item))
     replaced: dict[str, Any] = {columns.item: F.col("_item.item"), columns.label: F.lit(0)}
     replaced |= {name: F.col(f"_item.c{place}") for place, name in enumerate(made.item_columns)}
-    # A column that alone names the event names the click; its made rows get names of their own.
-    if len(columns.event_id) == 1:
-        replaced[columns.event_id[0]] = F.concat_ws("-", column(columns.event_id[0]), F.lit("made"), "_draw")
+    # A column that alone names the event names the click; its made rows get names of their own, if it has one.
+    if event is not None:
+        replaced[event] = F.when(column(event) != "", F.concat_ws("-", column(event), F.lit("made"), "_draw"))
     rows = drawn.select(*(replaced.get(name, column(name)).alias(name) for name in clicks.columns))
     return clicks.unionByName(rows)
 

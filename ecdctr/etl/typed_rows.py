@@ -1,5 +1,7 @@
 """Rows of a log in the types of impressions, each with the first check that it fails."""
 
+from functools import reduce
+from operator import and_
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -100,11 +102,15 @@ def _label(log: DataFrame, name: str, where: str) -> Any:
 
 
 def _event_id(log: DataFrame, columns: Columns, where: str) -> Any:
-    """One column as it is; several as the first 128 bits of SHA-256 over their texts."""
+    """One column as it is; several as the first 128 bits of SHA-256 over their texts, null where one that is named is missing."""
     if len(columns.event_id) == 1:
         return id_text(log, columns.event_id[0], where)
     parts = [F.coalesce(column(name).cast("string"), F.lit("")) for name in columns.identity()]
-    return F.substring(F.sha2(F.concat_ws(SEPARATOR, *parts), 256), 1, 32)
+    digest = F.substring(F.sha2(F.concat_ws(SEPARATOR, *parts), 256), 1, 32)
+    if not columns.event_id:
+        # User, item and time have checks of their own.
+        return digest
+    return F.when(reduce(and_, [part != "" for part in parts]), digest)
 
 
 def _refuse_fixed_name(name: str, columns: Columns, where: str) -> None:
