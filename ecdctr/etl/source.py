@@ -303,14 +303,15 @@ def _side_table(spark: SparkSession, side: SideTable, where: str) -> DataFrame:
     """The key of a side table as `_key`, and its columns."""
     table = read_files(spark, side.path, side.format, where)
     require_columns(table, [side.key, *side.columns], where)
-    # Keys meet as text: one side's integers are often the other side's CSV.
-    key = column(side.key).cast("string")
-    return table.select(key.alias("_key"), *(column(name) for name in side.columns)).where("_key IS NOT NULL")
+    return table.select(column(side.key).alias("_key"), *(column(name) for name in side.columns)).where(
+        "_key IS NOT NULL"
+    )
 
 
 def _refuse_doubles(table: DataFrame, side: SideTable, where: str) -> None:
     with reading(where, side.path):
-        twice = table.groupBy("_key").count().where("count > 1").orderBy("_key").limit(KEYS_SHOWN).collect()
+        rows = table.groupBy(F.col("_key").cast("string").alias("_key")).count()
+        twice = rows.where("count > 1").orderBy("_key").limit(KEYS_SHOWN).collect()
     if twice:
         keys = ", ".join(repr(row["_key"]) for row in twice)
         raise InputError(
@@ -327,7 +328,19 @@ def _join(frame: DataFrame, table: DataFrame, side: SideTable, where: str) -> Da
             f"{where}.columns: {', '.join(clash)} are columns of the log already",
             hint="leave them out of the side table",
         )
-    return frame.join(table, column(side.key).cast("string") == F.col("_key"), "left").drop("_key")
+    _refuse_one_float(frame.schema[side.key].dataType, table.schema["_key"].dataType, side, where)
+    # Keys meet as text: one side's integers are often the other side's CSV.
+    return frame.join(table, column(side.key).cast("string") == F.col("_key").cast("string"), "left").drop("_key")
+
+
+def _refuse_one_float(log: T.DataType, table: T.DataType, side: SideTable, where: str) -> None:
+    """Refuse keys of which one side's are floating point: as text 5.0 is not 5, and no row would find another."""
+    if isinstance(log, T.FloatType | T.DoubleType) != isinstance(table, T.FloatType | T.DoubleType):
+        raise InputError(
+            f"{where}.key: {side.key!r} is {log.simpleString()} in the log and {table.simpleString()} in {side.path}; "
+            "expected ids that read alike on both sides",
+            hint="a column of whole numbers turns into floating point where one is missing: write it as bigint or string",
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -68,6 +68,39 @@ def test_a_mapping_that_does_not_fit_the_files_is_refused_with_the_nearest_name(
         assert re.search(words, message, re.DOTALL), message
 
 
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_a_key_that_is_floating_point_on_one_side_alone_is_refused(spark, make_config, write_logs, tmp_path, kind):
+    # One id is missing, so that pandas writes 5.0 for 5.
+    users = pd.Series([*range(2**4), None], dtype=kind)
+    path = tmp_path / "side.parquet"
+    pd.DataFrame({"user_id": users, "plan": "p"}).to_parquet(path, index=False)
+    side = {"path": str(path), "key": "user_id", "columns": ["plan"]}
+    config = make_config(
+        natural={"path": str(tmp_path / "raw" / "natural.parquet"), "side_tables": [side]},
+        features=[{"name": "plan", "kind": "id"}],
+    )
+    frames = write_logs(1)
+    found = "double" if kind == "float64" else "float"
+    words = f"side_tables.0.key: 'user_id' is bigint in the log and {found} in .*side.parquet; .*write it as bigint"
+    assert re.search(words, refused(spark, config), re.DOTALL)
+    # Both sides floating point, or whole numbers and text, find each other.
+    write_logs(1, lambda domain, frame: frame.assign(user_id=(frame["user_id"] % 7).astype(kind), name="u"))
+    named = make_config(
+        columns=config.dataset.columns.model_dump() | {"user": "name"}, features=[{"name": "plan", "kind": "id"}],
+        natural=config.dataset.natural.model_dump(),
+    )  # fmt: skip
+    assert plans(spark, named) == ["p"] * len(frames["natural"])
+    write_logs(1, lambda domain, frame: frame.assign(user_id=frame["user_id"] % 7))
+    pd.DataFrame({"user_id": [str(user) for user in range(6)], "plan": "q"}).to_parquet(path, index=False)
+    left = frames["natural"]["user_id"] % 7
+    assert plans(spark, config) == [None if user == 6 else "q" for user in left]
+
+
+def plans(spark, config):
+    rows = ingest.look_through(spark, config.dataset, "natural").frame.collect()
+    return [row["plan"] for row in sorted(rows, key=lambda row: int(row["event_id"].removeprefix("natural-")))]
+
+
 def test_bad_rows_are_named_and_nothing_is_written(spark, make_config, write_logs):
     def spoil(domain, frame):
         frame = frame.astype({"user_id": "Int64"})
