@@ -92,6 +92,10 @@ class ClickColumns(Settings):
     """Column with the event id of the impression; without it a click belongs to the latest impression of its user and
     item."""
 
+    def leading(self) -> dict[str, str]:
+        """By column of impressions, the one of the clicks that holds its value."""
+        return {"user_id": self.user, "item_id": self.item} if self.event_id is None else {"event_id": self.event_id}
+
 
 class Clicks(Settings):
     """A log of clicks that labels the impressions."""
@@ -131,7 +135,8 @@ class Source(Settings):
     side_tables: list[SideTable] = Field(default_factory=list)
     clicks: Clicks | None = None
     schema_drift: Literal["fail", "warn"] = "fail"
-    """Where a column that is read is missing or has another type in a new file of a local Parquet or CSV log."""
+    """Where a column that is read is missing or has another type in a new file of a local Parquet or CSV log, or in some
+    file of its log of clicks or side tables."""
     negatives: MadeNegatives | None = None
     """Only where every row is a click; `derive` then gives the label, such as `{click: "1"}`."""
 

@@ -39,7 +39,7 @@ def labelled(
     columns, window = clicks.columns, clicks.window * clock.SECOND
     end = (until - clock.EPOCH).days * clock.DAY - offset
     log = read_files(spark, clicks.path, clicks.format, where)
-    names = {"event_id": columns.event_id} if columns.event_id else {"user_id": columns.user, "item_id": columns.item}
+    names = columns.leading()
     require_columns(log, [*names.values(), columns.time.column], where)
     keys: list[Any] = [id_text(log, name, where).alias(f"_key_{place}") for place, name in enumerate(names.values())]
     micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")

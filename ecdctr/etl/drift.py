@@ -1,4 +1,4 @@
-"""Files of one log whose columns differ: each difference by its name, before a row is read.
+"""Files of one log, or of what is joined to it, whose columns differ: each difference by its name, before a row is read.
 
 Spark reads all Parquet files of a folder by the schema of one of them: a column that another file lacks would become null, and
 one that has another type there an error in the middle of a job.
@@ -7,15 +7,15 @@ one that has another type there an error in the middle of a job.
 import csv
 import gzip
 import logging
+import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecdctr.config.dataset import Source
 from ecdctr.exceptions import InputError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,11 @@ _PACKED_OTHERWISE = {".bz2", ".deflate", ".lz4", ".snappy", ".zst"}
 
 Columns = Mapping[str, str]
 """Type by column."""
+
+
+def comparable(path: str, kind: str) -> bool:
+    """Whether files have columns of their own to compare, and lie where they can be opened one by one."""
+    return kind != "delta" and "://" not in path
 
 
 def columns_of(file: Path, kind: str) -> Columns | None:
@@ -85,39 +90,56 @@ def _stand_elsewhere(expected: list[str], found: list[str]) -> bool:
     return [expected.index(name) for name in both] != [found.index(name) for name in both]
 
 
-def refuse_drift(source: Source, where: str, files: Iterable[str], fresh: Iterable[str], used: Iterable[str]) -> None:
-    """Compare the files not seen before with one that was; only of local Parquet and CSV logs.
+def _mentioned(name: str, expressions: Iterable[str]) -> bool:
+    """Whether a column occurs as a word in one of some SQL texts, which find columns whatever their case."""
+    word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+    return any(word.search(text) for text in expressions)
+
+
+def refuse_drift(
+    kind: str,
+    schema_drift: str,
+    where: str,
+    files: Iterable[str],
+    fresh: Iterable[str],
+    used: Iterable[str],
+    expressions: Collection[str] = (),
+) -> None:
+    """Compare local Parquet or CSV files not seen before with one that was, or with the first where all are new.
 
     Args:
-        source: The log.
+        kind: Their format.
+        schema_drift: What to do about a column that is read: `fail` or `warn`.
         where: Key of the configuration, for errors.
-        files: All its files, as Spark names them.
+        files: All files, as Spark names them.
         fresh: Those not seen before.
-        used: Columns of the log that are read.
+        used: Columns that are read.
+        expressions: SQL over the columns; those that it mentions are read as well.
 
     Raises:
         InputError: A column that is read is missing or has another type, while that is not allowed.
     """
-    if source.format == "delta" or "://" in source.path:
-        return
     unseen = sorted(fresh)
     known = sorted(set(files) - set(unseen)) or unseen
-    stated = ((file, columns) for file in known if (columns := columns_of(_path(file), source.format)) is not None)
+    stated = ((file, columns) for file in known if (columns := columns_of(_path(file), kind)) is not None)
     first, expected = next(stated, (known[0], {}))
-    wanted = set(used)
+    tops = {name.split(".")[0] for name in expected}
+    wanted = {*used, *(name for name in tops if _mentioned(name, expressions))}
     for file in unseen:
         path = _path(file)
-        columns = columns_of(path, source.format)
+        columns = columns_of(path, kind)
         if columns is None:
             continue
         found = differences(expected, columns)
         hurtful = [text for name, text in found.items() if name.split(".")[0] in wanted and not text.endswith("is new")]
-        if hurtful and source.schema_drift == "fail":
+        if hurtful and schema_drift == "fail":
+            # A log of clicks and side tables go by the setting of their log.
+            setting = ".".join(where.split(".")[:2])
             raise InputError(
                 f"{where}: {path} differs from {_path(first).name}: {'; '.join(hurtful)}",
-                hint=f"write the file anew, or set {where}.schema_drift: warn to read what fits",
+                hint=f"write the file anew, or set {setting}.schema_drift: warn to read what fits",
             )
-        if source.format == "csv" and _stand_elsewhere(list(expected), list(columns)):
+        if kind == "csv" and _stand_elsewhere(list(expected), list(columns)):
             raise InputError(
                 f"{where}: {path} has the columns {', '.join(columns)}, and {_path(first).name} has {', '.join(expected)}",
                 hint="values of CSV files are read by their place: write the file anew with its columns in that order",

@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from ecdctr.config.dataset import DatasetConfig
 from ecdctr.etl import clock, contract
 from ecdctr.etl.attribution import labelled
-from ecdctr.etl.drift import refuse_drift
+from ecdctr.etl.drift import comparable, refuse_drift
 from ecdctr.etl.facts import Day, Fact, days_of, facts_of, look_at_delta, unchanged
 from ecdctr.etl.negatives import with_negatives
-from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_read, open_source, reading
+from ecdctr.etl.source import FILE, KEYS_SHOWN, column, columns_used, open_source, reading
 from ecdctr.etl.typed_rows import FIXED, typed_rows
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
@@ -150,7 +150,11 @@ def look_through(spark: SparkSession, dataset: DatasetConfig, domain: str, known
         else:
             facts, fresh = unchanged(known, log.stamps)
             if fresh:
-                refuse_drift(source, f"dataset.{key}", log.stamps, fresh, columns_read(dataset, source))
+                if comparable(source.path, source.format):
+                    used, expressions = columns_used(dataset, source)
+                    refuse_drift(
+                        source.format, source.schema_drift, f"dataset.{key}", log.stamps, fresh, used, expressions
+                    )
                 unseen = frame.where(F.col(FILE).isin(sorted(fresh))) if facts else frame
                 facts += facts_of(unseen, fresh, log.stamps)
     if not any(fact.rows for fact in facts):

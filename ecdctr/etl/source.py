@@ -18,8 +18,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from ecdctr.config.dataset import DatasetConfig, SideTable, Source
+from ecdctr.config.dataset import Clicks, DatasetConfig, SideTable, Source
 from ecdctr.etl.delta_source import CHANGE, DeltaSource
+from ecdctr.etl.drift import comparable, refuse_drift
 from ecdctr.etl.nanoseconds import read_parquet
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
@@ -122,7 +123,7 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
         log = delta.rows()
     stamps = _stamps(log, source, where) if delta is None else delta.files
     sides = [
-        (side, _side_table(spark, side, f"{where}.side_tables.{place}"), f"{where}.side_tables.{place}")
+        (side, _side_table(spark, side, source, f"{where}.side_tables.{place}"), f"{where}.side_tables.{place}")
         for place, side in enumerate(source.side_tables)
     ]
 
@@ -136,6 +137,8 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
     for side, table, place in sides:
         _refuse_doubles(table, side, place)
     require_columns(frame, columns_read(dataset, source), where)
+    if source.clicks is not None:
+        _refuse_mixed_clicks(spark, source.clicks, source, f"{where}.clicks")
     return Log(frame, stamps, delta, shape)
 
 
@@ -149,6 +152,13 @@ def columns_read(dataset: DatasetConfig, source: Source) -> list[str]:
     wanted = {columns.user, columns.item, columns.time.column, *columns.identity()}
     wanted |= set() if columns.label is None else {columns.label}
     return [*sorted(wanted), *log_columns(dataset.features)]
+
+
+def columns_used(dataset: DatasetConfig, source: Source) -> tuple[list[str], list[str]]:
+    """All that the files of a log must keep: columns that are read by name, and SQL whose columns are read as well."""
+    made = [] if source.negatives is None else source.negatives.item_columns
+    names = [*columns_read(dataset, source), *(side.key for side in source.side_tables), *made]
+    return names, [*source.derive.values(), *([] if source.where is None else [source.where])]
 
 
 def _stamps(log: DataFrame, source: Source, where: str) -> dict[str, str]:
@@ -299,10 +309,26 @@ def _filter(frame: DataFrame, condition: str, where: str) -> DataFrame:
         ) from error
 
 
-def _side_table(spark: SparkSession, side: SideTable, where: str) -> DataFrame:
+def _refuse_mixed(table: DataFrame, place: SideTable | Clicks, names: list[str], source: Source, where: str) -> None:
+    """Refuse what is joined to a log where its files differ in the columns that are read."""
+    if comparable(place.path, place.format):
+        files = table.inputFiles()
+        refuse_drift(place.format, source.schema_drift, where, files, files, names)
+
+
+def _refuse_mixed_clicks(spark: SparkSession, clicks: Clicks, source: Source, where: str) -> None:
+    log = read_files(spark, clicks.path, clicks.format, where)
+    names = [*clicks.columns.leading().values(), clicks.columns.time.column]
+    require_columns(log, names, where)
+    _refuse_mixed(log, clicks, names, source, where)
+
+
+def _side_table(spark: SparkSession, side: SideTable, source: Source, where: str) -> DataFrame:
     """The key of a side table as `_key`, and its columns."""
     table = read_files(spark, side.path, side.format, where)
-    require_columns(table, [side.key, *side.columns], where)
+    names = [side.key, *side.columns]
+    require_columns(table, names, where)
+    _refuse_mixed(table, side, names, source, where)
     return table.select(column(side.key).alias("_key"), *(column(name) for name in side.columns)).where(
         "_key IS NOT NULL"
     )

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ecdctr.config.dataset import Source
+from ecdctr.config.dataset import DatasetConfig
 from ecdctr.etl.drift import columns_of, refuse_drift
+from ecdctr.etl.source import columns_used
 from ecdctr.exceptions import InputError
 
 pytestmark = pytest.mark.unit
@@ -18,7 +19,7 @@ FIRST = {"user": pa.array([1]), "item": pa.array(["i"]), "extra": pa.array([{"a"
 
 @pytest.fixture
 def compare(tmp_path):
-    def run(second, policy="fail", kind="parquet"):
+    def run(second, policy="fail", kind="parquet", used=("user", "item", "extra"), expressions=()):
         files = []
         for name, columns in (("a b", FIRST), ("c", second)):
             file = tmp_path / f"{name}.{kind}"
@@ -27,8 +28,7 @@ def compare(tmp_path):
             else:
                 pq.write_table(pa.table(columns), file)
             files.append(file.as_uri().replace("file:///", "file:/"))
-        source = Source(path=str(tmp_path), format=kind, schema_drift=policy)
-        refuse_drift(source, "dataset.ads", files, files[1:], ["user", "item", "extra"])
+        refuse_drift(kind, policy, "dataset.ads", files, files[1:], used, expressions)
 
     return run
 
@@ -62,6 +62,45 @@ def test_columns_that_nobody_reads_may_come_and_go(compare, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    ("expression", "read"),
+    [
+        ("CASE WHEN item = 'x' THEN 1 ELSE 0 END", True),
+        ("ITEM='x'", True),
+        ("`item`>1 AND extra.a = 1", True),
+        ("item_kind = items + my_item", False),
+        ("extra.a = 1", False),
+    ],
+)
+def test_a_column_that_sql_mentions_is_read(compare, caplog, expression, read):
+    second = {"user": FIRST["user"], "kind": FIRST["item"], "extra": FIRST["extra"]}
+    if read:
+        with pytest.raises(InputError, match=r"column 'item' \(string\) is missing, perhaps renamed to 'kind'"):
+            compare(second, used=["user"], expressions=["user > 0", expression])
+    compare(second, "warn" if read else "fail", used=["user"], expressions=["user > 0", expression])
+    assert "column 'item' (string) is missing" in caplog.text
+
+
+def test_a_nested_column_that_sql_mentions_is_read(compare):
+    with pytest.raises(InputError, match=r"column 'extra\.a' is string, was int64"):
+        compare(FIRST | {"extra": pa.array([{"a": "1", "b": "x"}])}, used=["user"], expressions=["Extra.a > 0"])
+
+
+def test_columns_used_are_those_of_the_mapping_of_features_of_joins_and_of_made_rows():
+    columns = {"user": "u", "item": "i", "time": {"column": "t"}, "label": "y", "event_id": ["e"]}
+    natural = {
+        "path": "n", "derive": {"y": "act = 'click'", "i": "concat(a, b)"}, "where": "place = 1",
+        "side_tables": [{"path": "s", "key": "shop", "columns": ["town"]}], "negatives": {"item_columns": ["a", "b"]},
+    }  # fmt: skip
+    features = [{"name": "town", "kind": "id"}, {"name": "price", "kind": "number"}]
+    tree = {"natural": natural, "ads": {"path": "a"}, "columns": columns, "features": features}
+    dataset = DatasetConfig.model_validate(tree)
+    names, expressions = columns_used(dataset, dataset.natural)
+    assert set(names) == {"u", "i", "t", "y", "e", "town", "price", "shop", "a", "b"}
+    assert expressions == ["act = 'click'", "concat(a, b)", "place = 1"]
+    assert columns_used(dataset, dataset.ads)[1] == []
+
+
 def test_headers_of_text_files_are_compared(compare):
     with pytest.raises(InputError, match=r"column 'item' \(text\) is missing"):
         compare({"user": 1, "extra": 1}, kind="csv")
@@ -87,7 +126,7 @@ def test_text_that_cannot_be_read_is_named(tmp_path, name, content, words):
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(InputError, match=words):
-        refuse_drift(Source(path="x", format="csv"), "dataset.ads", [str(file)], [str(file)], ["user"])
+        refuse_drift("csv", "fail", "dataset.ads", [str(file)], [str(file)], ["user"])
 
 
 def test_a_mark_at_the_beginning_is_no_part_of_a_name_and_other_packings_are_left_to_spark(tmp_path):
@@ -98,13 +137,13 @@ def test_a_mark_at_the_beginning_is_no_part_of_a_name_and_other_packings_are_lef
     assert columns_of(marked, "csv") == columns_of(plain, "csv") == {"user": "text", "item": "text"}
     assert columns_of(packed, "csv") is None
     names = [str(file) for file in (marked, plain, packed)]
-    refuse_drift(Source(path="x", format="csv"), "dataset.ads", names, names[1:], ["user", "item"])
+    refuse_drift("csv", "fail", "dataset.ads", names, names[1:], ["user", "item"])
     plain.write_text("user\n", encoding="utf-8")
     with pytest.raises(InputError, match="column 'item' \\(text\\) is missing"):
-        refuse_drift(Source(path="x", format="csv"), "dataset.ads", names, names[1:], ["user", "item"])
+        refuse_drift("csv", "fail", "dataset.ads", names, names[1:], ["user", "item"])
 
 
 def test_a_damaged_file_is_named(compare, tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"x\.parquet is damaged"):
-        refuse_drift(Source(path="x"), "dataset.ads", [str(tmp_path / "x.parquet")], [str(tmp_path / "x.parquet")], [])
+        refuse_drift("parquet", "fail", "dataset.ads", [str(tmp_path / "x.parquet")], [str(tmp_path / "x.parquet")], [])
