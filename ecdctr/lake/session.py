@@ -70,7 +70,7 @@ def spark_session(settings: SparkConfig, app_name: str) -> SparkSession:
     """
     active = SparkSession.getActiveSession()
     if active is not None:
-        return _with_delta(active)
+        return with_delta(active)
     submitted = SUBMITTED in os.environ
     wanted = _options(settings, submitted) | settings.options
     builder = SparkSession.builder.appName(app_name)
@@ -89,7 +89,7 @@ def spark_session(settings: SparkConfig, app_name: str) -> SparkSession:
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     _go_quietly(session, handler)
-    return _with_delta(session)
+    return with_delta(session)
 
 
 def _go_quietly(session: SparkSession, handler: Any) -> None:
@@ -171,7 +171,12 @@ def _quiet_log() -> Path:
     return path
 
 
-def _with_delta(session: SparkSession) -> SparkSession:
+def with_delta(session: SparkSession) -> SparkSession:
+    """A session as this package needs it: it has Delta, and from here on its time zone is UTC, by which days are counted.
+
+    Raises:
+        ConfigError: The session lacks Delta.
+    """
     extensions = session.conf.get("spark.sql.extensions", "") or ""
     if EXTENSION not in extensions or not _has_delta_jars(session):
         raise ConfigError(

@@ -30,7 +30,7 @@ from ecdctr.features.feature_set import FeatureSet, feature_set
 from ecdctr.hooks import FailureEvent, Hook, Hooks
 from ecdctr.lake.leases import Lease
 from ecdctr.lake.ledger import Ledger, LedgerEntry
-from ecdctr.lake.session import SUBMITTED, spark_session
+from ecdctr.lake.session import SUBMITTED, spark_session, with_delta
 from ecdctr.lake.tables import Lake, PinnedFiles
 from ecdctr.pipelines.progress import ProgressView
 
@@ -45,7 +45,7 @@ class Workspace:
 
     Args:
         config: The configuration.
-        spark: A session to use (notebooks); by default one is made or the active one is taken.
+        spark: A session to use (notebooks), whose time zone is set to UTC; by default one is made or the active one is taken.
         hooks: Further hooks, made in Python; they are called after the configured ones.
     """
 
@@ -68,10 +68,12 @@ class Workspace:
 
     @cached_property
     def spark(self) -> "SparkSession":
-        """The Spark session."""
+        """The Spark session; raises ConfigError where it lacks Delta."""
         if self._first is not None:
             return self._first.spark
-        return self._given or spark_session(self.config.spark, f"ecdctr {self.config.name}")
+        if self._given is not None:
+            return with_delta(self._given)
+        return spark_session(self.config.spark, f"ecdctr {self.config.name}")
 
     @cached_property
     def progress(self) -> ProgressView:

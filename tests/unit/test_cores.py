@@ -91,6 +91,7 @@ def cluster(options):
         (["ranks=2", "threads_per_rank=3"], cluster({"spark.task.cpus": "6"}), 3),
     ],
 )
-def test_threads_of_a_rank(eight_cores, overrides, spark, threads):
+def test_threads_of_a_rank(eight_cores, monkeypatch, overrides, spark, threads):
+    monkeypatch.setattr("ecdctr.pipelines.workspace.with_delta", lambda session: session)
     config = load_config(SIMULATED, [*overrides, "spark.master=local[4]"])
     assert Workspace(config, spark).threads_of_rank == threads
