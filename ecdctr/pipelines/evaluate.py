@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ecdctr.exceptions import NotReadyError
 from ecdctr.metrics import by_activity, by_flag, calibration_bins, paired_bootstrap, summary
+from ecdctr.pipelines.agreement import refuse_disagreement
 from ecdctr.pipelines.popularity import popularity_auc
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.segments import segments
@@ -108,11 +109,18 @@ def stored_predictions(workspace: Workspace, versions: Sequence[str], since: dt.
 
 
 def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation:
-    """Metrics of every arm of the configuration on the days `[since, until)`."""
+    """Metrics of every arm of the configuration on the days `[since, until)`.
+
+    Raises:
+        NotReadyError: An arm without predictions, or no row that all have scored.
+        IntegrityError: Arms were given different labels of the same rows.
+    """
     arms: list[str] = list(workspace.config.arms)
     frame = _of_all_arms(load_predictions(workspace, arms, since, until), arms)
     frame = frame.join(segments(workspace, since, until), on="event_id")
     by_arm = {arm: frame[frame["arm"] == arm].reset_index(drop=True) for arm in arms}
+    for arm in arms[1:]:
+        refuse_disagreement(workspace, arm, by_arm[arm], arms[0], by_arm[arms[0]])
     return Evaluation(
         daily={arm: _daily(rows) for arm, rows in by_arm.items()},
         pooled={arm: _summary(rows) for arm, rows in by_arm.items()},

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ecdctr.config import Config
 from ecdctr.metrics import auc, backward_transfer, log_loss, paired_bootstrap
+from ecdctr.pipelines.agreement import refuse_disagreement
 from ecdctr.pipelines.evaluate import stored_predictions
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
@@ -27,6 +28,9 @@ def forgetting(
 
     Returns:
         The keys of `ecdctr.report.comparison.Forgetting`; none without a holdout.
+
+    Raises:
+        IntegrityError: Two versions have scored different held-out rows, or the same ones with different labels.
     """
     holdout = next(iter(variants.values())).holdout
     if holdout is None:
@@ -74,6 +78,7 @@ def _held_out_scores(
             own = frame[frame["model_version"] == version].sort_values("event_id", ignore_index=True)
             if len(own):
                 rows = own if rows is None else rows
+                refuse_disagreement(workspace, version, own, "other versions", rows, "held-out rows")
                 scores.setdefault(date, []).append(own["probability"].to_numpy(np.float64))
     return rows, {date: np.stack(parts) for date, parts in scores.items()}
 

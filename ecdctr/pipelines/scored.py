@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecdctr.config import Config
-from ecdctr.exceptions import IntegrityError
 from ecdctr.metrics import by_activity, by_flag, calibration_bins, summary
+from ecdctr.pipelines.agreement import refuse_disagreement
 from ecdctr.pipelines.evaluate import load_predictions
 from ecdctr.pipelines.segments import FLAGS, segments
 from ecdctr.pipelines.workspace import Workspace
@@ -96,7 +96,7 @@ def load_scored(
 
     Raises:
         NotReadyError: An arm or seed without predictions.
-        IntegrityError: Two arms or seeds have scored different rows.
+        IntegrityError: Two arms or seeds have scored different rows, or the same ones with different labels.
     """
     rows: pd.DataFrame | None = None
     scores: dict[str, list[Floats]] = {}
@@ -105,11 +105,7 @@ def load_scored(
             with workspace.using(of_arm(config, arm)):
                 frame = load_predictions(workspace, [arm], since, until)
                 rows = frame if rows is None else rows
-                if not frame["event_id"].equals(rows["event_id"]):
-                    raise IntegrityError(
-                        f"{arm} of seed {seed} has scored {len(frame):,} rows, other arms {len(rows):,} rows, not all the same",
-                        hint="samples were prepared again in between: choose another name, or remove the warehouse folder",
-                    )
+                refuse_disagreement(workspace, f"{arm} of seed {seed}", frame, "other arms", rows)
                 scores.setdefault(arm, []).append(frame["probability"].to_numpy(np.float64))
     assert rows is not None
     rows = rows.drop(columns=["probability", "model_version", "arm"]).join(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,7 +75,9 @@ class Warehouse:
                         pq.write_table(table, path)
                         self.files.append(PinnedFile(str(path), ROWS, 1, scored_day))
         self.ledger = SimpleNamespace(
-            versions=lambda level, arm: [e for e in self.entries if (e.level, e.arm) == (level, arm)]
+            versions=lambda level=None, arm=None: [
+                e for e in self.entries if level in (None, e.level) and arm in (None, e.arm)
+            ]
         )
         self.lake = SimpleNamespace(exists=lambda table: True, pin=self.pin)
         self.model_digest = lambda level: self.config.model_digest(level)
@@ -95,6 +98,14 @@ class Warehouse:
         before, self.config = self.config, config
         yield self
         self.config = before
+
+    def flip(self, name: str, rows: int) -> None:
+        """Turn the labels of some rows of a file, as a day that was still open does between two walks."""
+        file = next(f for f in self.files if Path(f.path).stem == name)
+        table = pq.ParquetFile(file.path).read()
+        labels = table["label"].to_numpy().copy()
+        labels[:rows] = 1 - labels[:rows]
+        pq.write_table(table.set_column(table.column_names.index("label"), "label", pa.array(labels)), file.path)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +159,31 @@ def test_arms_that_have_scored_other_rows_are_not_compared(warehouse, variants, 
     pq.write_table(table.slice(1), file.path)
     with pytest.raises(IntegrityError, match="target_only of seed 2 has scored 89 rows, other arms 90"):
         load_scored(warehouse, variants, WALKED[0], UNTIL)
+
+
+def test_arms_that_were_given_other_labels_are_not_compared(warehouse, variants):
+    warehouse.flip("2-target_only-2024-02-02-2024-02-02", rows=2)
+    told = "target_only of seed 2 and other arms were given different labels in 2 of 90 rows, first on 2024-02-02: by actr-"
+    with pytest.raises(IntegrityError, match=told) as found:
+        load_scored(warehouse, variants, WALKED[0], UNTIL)
+    assert "walk all arms anew" in found.value.hint
+    tables = {version("ecdctr", 1, WALKED[1]): 3, version("target_only", 2, WALKED[1]): 5}
+    warehouse.entries = [replace(e, tables={"ad_samples": tables.get(e.version, 4)}) for e in warehouse.entries]
+    told = "actr-ecdctr-2024-02-02-seed1 is older, trained on version 3 of ad_samples, actr-target_only-2024-02-02-seed2 on version 5"
+    with pytest.raises(IntegrityError, match=told):
+        load_scored(warehouse, variants, WALKED[0], UNTIL)
+
+
+def test_versions_that_were_given_other_held_out_rows_or_labels_measure_no_forgetting(warehouse, variants):
+    warehouse.flip("2-ecdctr-2024-02-03-2024-01-30", rows=1)
+    told = "actr-ecdctr-2024-02-03-seed2 and other versions were given different labels in 1 of 60 held-out rows, first on 2024-01-30"
+    with pytest.raises(IntegrityError, match=told):
+        forgetting(warehouse, variants, "ecdctr", WALKED[0], UNTIL)
+    file = next(f for f in warehouse.files if "1-ecdctr-2024-02-02-2024-01-31" in f.path)
+    pq.write_table(pq.ParquetFile(file.path).read().slice(1), file.path)
+    told = "actr-ecdctr-2024-02-02-seed1 has scored 59 held-out rows, other versions 60 held-out rows, not all the same"
+    with pytest.raises(IntegrityError, match=told):
+        forgetting(warehouse, variants, "ecdctr", WALKED[0], UNTIL)
 
 
 def test_forgetting_is_the_last_version_less_the_first_on_the_same_held_out_rows(warehouse, variants):

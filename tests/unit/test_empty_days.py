@@ -16,7 +16,7 @@ from ecdctr.config import load_config
 from ecdctr.config.training import EarlyStoppingConfig
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.tasks import Signals
-from ecdctr.exceptions import NotReadyError
+from ecdctr.exceptions import IntegrityError, NotReadyError
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.pipelines import evaluate as evaluation
 from ecdctr.pipelines.arms import ARMS
@@ -177,7 +177,8 @@ def evaluated(monkeypatch, tmp_path):
             pq.write_table(pa.table({"item_id": item, "label": of_day["label"].to_numpy().astype("float32")}), path)
             files.append(PinnedFile(str(path), len(of_day), 1, date))
         config = SimpleNamespace(arms=["ecdctr", "target_only"], seed=1)
-        workspace = SimpleNamespace(config=config, pinned=lambda table: SimpleNamespace(files=files))
+        ledger = SimpleNamespace(versions=list)
+        workspace = SimpleNamespace(config=config, ledger=ledger, pinned=lambda table: SimpleNamespace(files=files))
         return evaluation.evaluate(workspace, WALKED[0], WALKED[-1] + dt.timedelta(days=1))
 
     return run
@@ -263,3 +264,19 @@ def test_arms_are_compared_on_the_rows_that_all_of_them_have_scored(evaluated, m
     rows = whole.pooled["ecdctr"]["rows"]
     assert (found.pooled["ecdctr"]["rows"], found.pooled["target_only"]["rows"]) == (rows - 1, rows - 1)
     assert "1 rows that not every arm has scored are left out" in caplog.text
+
+
+def test_arms_whose_labels_were_others_when_they_were_walked_are_not_evaluated(evaluated, monkeypatch):
+    kept = evaluation._of_all_arms
+
+    def walked_before(frame, arms):
+        frame.loc[frame.index[frame["arm"] == "target_only"][:3], "label"] ^= 1
+        return kept(frame, arms)
+
+    monkeypatch.setattr(evaluation, "_of_all_arms", walked_before)
+    with pytest.raises(
+        IntegrityError, match="target_only and ecdctr were given different labels in 3 of 160 rows"
+    ) as found:
+        evaluated(some, some, some, some)
+    assert "first on 2024-01-05" in found.value.message
+    assert "walk all arms anew" in found.value.hint
