@@ -15,7 +15,7 @@ from ecdctr.metrics import by_activity, by_flag, calibration_bins, paired_bootst
 from ecdctr.pipelines.agreement import refuse_disagreement
 from ecdctr.pipelines.popularity import popularity_auc
 from ecdctr.pipelines.publish import Publisher
-from ecdctr.pipelines.segments import segments
+from ecdctr.pipelines.segments import known, segments
 from ecdctr.pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -112,12 +112,13 @@ def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation
     """Metrics of every arm of the configuration on the days `[since, until)`.
 
     Raises:
-        NotReadyError: An arm without predictions, or no row that all have scored.
+        NotReadyError: An arm without predictions, or no row that all have scored and the log still has.
         IntegrityError: Arms were given different labels of the same rows.
     """
     arms: list[str] = list(workspace.config.arms)
     frame = _of_all_arms(load_predictions(workspace, arms, since, until), arms)
-    frame = frame.join(segments(workspace, since, until), on="event_id")
+    parts = segments(workspace, since, until)
+    frame = frame[known(frame, parts)].join(parts, on="event_id")
     by_arm = {arm: frame[frame["arm"] == arm].reset_index(drop=True) for arm in arms}
     for arm in arms[1:]:
         refuse_disagreement(workspace, arm, by_arm[arm], arms[0], by_arm[arms[0]])

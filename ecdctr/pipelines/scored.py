@@ -12,7 +12,7 @@ from ecdctr.config import Config
 from ecdctr.metrics import by_activity, by_flag, calibration_bins, summary
 from ecdctr.pipelines.agreement import refuse_disagreement
 from ecdctr.pipelines.evaluate import load_predictions
-from ecdctr.pipelines.segments import FLAGS, segments
+from ecdctr.pipelines.segments import FLAGS, known, segments
 from ecdctr.pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load_scored(
         of_arm: What an arm was walked with, where that is not the configuration itself.
 
     Raises:
-        NotReadyError: An arm or seed without predictions.
+        NotReadyError: An arm or seed without predictions, or no row that is still in the log.
         IntegrityError: Two arms or seeds have scored different rows, or the same ones with different labels.
     """
     rows: pd.DataFrame | None = None
@@ -108,7 +108,8 @@ def load_scored(
                 refuse_disagreement(workspace, f"{arm} of seed {seed}", frame, "other arms", rows)
                 scores.setdefault(arm, []).append(frame["probability"].to_numpy(np.float64))
     assert rows is not None
-    rows = rows.drop(columns=["probability", "model_version", "arm"]).join(
-        segments(workspace, since, until), on="event_id"
-    )
-    return Scored(tuple(variants), rows, {arm: np.stack(parts) for arm, parts in scores.items()})
+    flags = segments(workspace, since, until)
+    kept = known(rows, flags)
+    rows = rows[kept].drop(columns=["probability", "model_version", "arm"]).join(flags, on="event_id")
+    probabilities = {arm: np.stack(parts)[:, kept] for arm, parts in scores.items()}
+    return Scored(tuple(variants), rows.reset_index(drop=True), probabilities)

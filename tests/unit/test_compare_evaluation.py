@@ -153,6 +153,26 @@ def test_arms_and_seeds_are_laid_on_the_same_rows(warehouse, variants, monkeypat
     np.testing.assert_array_equal(found.rows["label"], np.concatenate([label(day) for day in WALKED]))
 
 
+def test_scored_rows_that_have_left_the_log_are_in_no_figure(warehouse, variants, monkeypatch, caplog):
+    gone = [f"{WALKED[0]}/000", f"{WALKED[2]}/007"]
+    monkeypatch.setattr(scored_module, "segments", lambda *window: no_segments(*window).drop(gone))
+    found = load_scored(warehouse, variants, WALKED[0], UNTIL)
+    kept = np.ones(3 * ROWS, bool)
+    kept[[0, 2 * ROWS + 7]] = False
+    assert "2 scored rows that ad_impressions no longer has are left out" in caplog.text
+    assert not set(found.rows["event_id"]) & set(gone)
+    np.testing.assert_array_equal(found.rows["label"], np.concatenate([label(day) for day in WALKED])[kept])
+    for arm in ARMS:
+        expected = [np.concatenate([probability(arm, seed, day, day) for day in WALKED])[kept] for seed in (1, 2)]
+        np.testing.assert_array_equal(found.probabilities[arm], expected)
+    figures = found.figures("ecdctr")
+    assert list(figures["cold_users"]) == ["warm"]
+    assert figures["mean"]["rows"] == sum(day["rows"] for day in figures["daily"]) == 3 * ROWS - 2
+    monkeypatch.setattr(scored_module, "segments", lambda *window: no_segments(*window).iloc[:0])
+    with pytest.raises(NotReadyError, match="ad_impressions has none of the 90 scored rows"):
+        load_scored(warehouse, variants, WALKED[0], UNTIL)
+
+
 def test_arms_that_have_scored_other_rows_are_not_compared(warehouse, variants, tmp_path):
     file = next(f for f in warehouse.files if "2-target_only-2024-02-02-2024-02-02" in f.path)
     table = pq.ParquetFile(file.path).read()

@@ -280,3 +280,14 @@ def test_arms_whose_labels_were_others_when_they_were_walked_are_not_evaluated(e
         evaluated(some, some, some, some)
     assert "first on 2024-01-05" in found.value.message
     assert "walk all arms anew" in found.value.hint
+
+
+def test_scored_rows_that_have_left_the_log_are_not_cold(evaluated, monkeypatch, caplog):
+    parts = pd.DataFrame(
+        {"cold": True}, index=pd.Index([f"{WALKED[0]}-{row}" for row in range(3, 40)], name="event_id")
+    )
+    monkeypatch.setattr(evaluation, "known", lambda frame, _, of=evaluation.known: of(frame, parts))
+    found = evaluated(some, none, none, none)
+    assert "123 scored rows that ad_impressions no longer has are left out" in caplog.text
+    assert found.pooled["ecdctr"]["rows"] == found.pooled["target_only"]["rows"] == 37
+    assert found.cold_users["ecdctr"]["warm"]["rows"] == 37
