@@ -44,7 +44,7 @@ class Evaluation:
         calibration: For each arm, bins of predicted and observed click rate.
         by_activity: For each arm, metrics by how many ads a user saw in the walk.
         cold_users: For each arm, metrics of users who saw no ad before the scored day, and of the others.
-        popularity_auc: AUC of an item's smoothed click rate up to the day before.
+        popularity_auc: AUC of an item's smoothed click rate up to the day before, on the same rows.
     """
 
     daily: dict[str, list[dict[str, Any]]]
@@ -129,7 +129,7 @@ def evaluate(workspace: Workspace, since: dt.date, until: dt.date) -> Evaluation
         calibration={arm: _calibration(rows) for arm, rows in by_arm.items()},
         by_activity={arm: by_activity(*_columns(rows)) for arm, rows in by_arm.items()},
         cold_users={arm: by_flag(*_columns(rows), rows["cold"].to_numpy()) for arm, rows in by_arm.items()},
-        popularity_auc=popularity_auc(workspace, since, until),
+        popularity_auc=popularity_auc(workspace, since, until, by_arm[arms[0]]),
     )
 
 

@@ -174,7 +174,8 @@ def evaluated(monkeypatch, tmp_path):
         for date, of_day in frame[frame["arm"] == "ecdctr"].groupby("event_date"):
             path = tmp_path / f"{date}.parquet"
             item = pa.array(np.arange(len(of_day)) % 5)
-            pq.write_table(pa.table({"item_id": item, "label": of_day["label"].to_numpy().astype("float32")}), path)
+            label = of_day["label"].to_numpy().astype("float32")
+            pq.write_table(pa.table({"event_id": of_day["event_id"].tolist(), "item_id": item, "label": label}), path)
             files.append(PinnedFile(str(path), len(of_day), 1, date))
         config = SimpleNamespace(arms=["ecdctr", "target_only"], seed=1)
         ledger = SimpleNamespace(versions=list)
@@ -252,7 +253,35 @@ def test_a_walk_of_one_class_answers_nothing(evaluated, label):
 
 
 def test_popularity_of_nothing_is_null():
-    assert popularity_auc(SimpleNamespace(pinned=lambda table: SimpleNamespace(files=[])), WALKED[0], WALKED[1]) is None
+    nothing = SimpleNamespace(pinned=lambda table: SimpleNamespace(files=[]))
+    rows = pd.DataFrame({"event_id": pd.Series(dtype=str), "label": pd.Series(dtype=int)})
+    assert popularity_auc(nothing, WALKED[0], WALKED[1], rows) is None
+
+
+def test_popularity_is_judged_on_the_evaluated_rows_and_their_labels(tmp_path):
+    # Ad 1 was clicked once in two impressions, ad 2 never in two, ad 3 is unknown: ¼ of all impressions were clicked.
+    days = {
+        WALKED[0]: (["a", "b", "c", "d"], [1, 1, 2, 2], [1, 0, 0, 0]),
+        WALKED[1]: (["e", "f", "g", "h"], [1, 2, 3, 2], [0, 1, 0, 1]),
+    }
+    files = []
+    for date, (events, items, labels) in days.items():
+        path = tmp_path / f"{date}.parquet"
+        pq.write_table(pa.table({"event_id": events, "item_id": items, "label": pa.array(labels, pa.float32())}), path)
+        files.append(PinnedFile(str(path), 4, 1, date))
+    workspace = SimpleNamespace(pinned=lambda table: SimpleNamespace(files=files))
+
+    def found(**labels: int) -> float | None:
+        rows = pd.DataFrame({"event_id": list(labels), "label": list(labels.values())})
+        return popularity_auc(workspace, WALKED[1], WALKED[2], rows)
+
+    # Scores 6/22, 5/22, ¼ and 5/22: the one click on ad 1 beats ad 2 and ad 3, in whatever order they are given.
+    assert found(e=1, f=0, g=0) == found(g=0, f=0, e=1) == 1.0
+    # The row h is left out, and the labels are those that the arms are judged on.
+    assert found(e=0, f=1, g=0) == 0.0
+    assert found(e=0, f=1, g=0, h=0) == pytest.approx(0.5 / 3)
+    assert found(e=0, f=1, g=1) == 0.0
+    assert found(e=0) is None
 
 
 def test_arms_are_compared_on_the_rows_that_all_of_them_have_scored(evaluated, monkeypatch, caplog):
