@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ecdctr.config.training import TrainingConfig
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import Arm
 from ecdctr.pipelines.clock import DAY, days
@@ -47,11 +48,7 @@ def cost(
             # The first version of a level may have to catch up with its whole window; the later ones are the steady state.
             steady = versions[name][1:] or versions[name]
             per_day[name] = _spread(steady, clock * len(steady))
-    windows = {"tpm": levels.tpm.window, "cpm": levels.cpm.window, "actr": levels.actr.window}
-    anew = {name: _rows_anew(workspace, TABLES[name], windows[name], since, until) for name in per_day}
-    if any("natural_samples" in entry.tables for entry in versions["actr"]):
-        # Joint training reads the natural window of CPM beside the ads.
-        anew["actr"] += _rows_anew(workspace, "natural_samples", windows["cpm"], since, until)
+    anew = {name: _level_anew(workspace, arm, name, versions, since, until) for name in per_day}
     return {
         "updates": len(continued),
         "update": _spread(continued, len(continued)) if continued else None,
@@ -81,13 +78,40 @@ def _spread(entries: Sequence[LedgerEntry], over: int) -> Effort:
     return {name: sum(record[name] for record in records) / over for name in ("rows", "seconds")}
 
 
-def _rows_anew(workspace: Workspace, table: str, window: int, since: dt.date, until: dt.date) -> float:
-    """Mean over the walked days of the rows in the window before each, without those that are held out."""
+def _level_anew(
+    workspace: Workspace, arm: Arm, name: str, versions: dict[str, list[LedgerEntry]], since: dt.date, until: dt.date
+) -> float:
+    """Rows that a level would read each day if it trained its whole window anew, as often as its versions read theirs."""
+    config = workspace.config
+    level = getattr(config.levels, name)
+    training = config.joint.training if name == "actr" and arm.joint is not None else level.training
+    reads = [(TABLES[name], level.window)]
+    if name == "actr" and any("natural_samples" in entry.tables for entry in versions[name]):
+        # Joint training reads the natural window of CPM beside the ads.
+        reads.append(("natural_samples", config.levels.cpm.window))
+    held_back = training.early_stopping.days
+    rows = sum(_rows_anew(workspace, table, window, held_back, since, until) for table, window in reads)
+    return rows * _epochs(training, versions[name])
+
+
+def _epochs(training: TrainingConfig, entries: Sequence[LedgerEntry]) -> float:
+    """How often a version reads its rows, as its record counts them: with early stopping up to the epoch that was kept."""
+    kept = [_record(entry).get("early_stopping") for entry in entries]
+    return float(np.mean([each["best_epoch"] if each else training.epochs for each in kept]))
+
+
+def _rows_anew(workspace: Workspace, table: str, window: int, held_back: int, since: dt.date, until: dt.date) -> float:
+    """Mean over the walked days of the rows in the window before each, without those that are held out.
+
+    The last `held_back` days of each window are left out as well: early stopping looks at them and does not train on them.
+    """
     pinned = workspace.pinned(table).files
     held = held_out(pinned, workspace.config.holdout) if table == "ad_samples" else set[str]()
     files = [(file.event_date, file.rows) for file in pinned if file.event_date is not None and file.path not in held]
     walked = days(since, until)
-    return sum(rows for day in walked for date, rows in files if day - window * DAY <= date < day) / len(walked)
+    return sum(
+        rows for day in walked for date, rows in files if day - window * DAY <= date < day - held_back * DAY
+    ) / len(walked)
 
 
 def _record(entry: LedgerEntry) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ecdctr.config.schema import HoldoutConfig
+from ecdctr.config.training import EarlyStoppingConfig, TrainingConfig
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.metrics import auc, expected_calibration_error, gauc, gauc_clicks, gauc_mean, paired_bootstrap
@@ -155,10 +156,11 @@ def walked():
         return SimpleNamespace(files=[file(offset, 0, files[table]) for offset in range(14)])
 
     def clock(every: int, window: int):
-        return SimpleNamespace(every=every, window=window)
+        return SimpleNamespace(every=every, window=window, training=TrainingConfig())
 
     levels = SimpleNamespace(tpm=clock(5, 8), cpm=clock(2, 4), actr=clock(1, 6))
-    return SimpleNamespace(config=SimpleNamespace(levels=levels, holdout=None), pinned=pinned), versions
+    joint = SimpleNamespace(training=TrainingConfig())
+    return SimpleNamespace(config=SimpleNamespace(levels=levels, joint=joint, holdout=None), pinned=pinned), versions
 
 
 def test_costs_by_hand(walked):
@@ -206,6 +208,37 @@ def test_an_arm_trained_on_both_tables_would_train_anew_on_both(walked):
     found = cost(workspace, ARMS["ecdctr"], {"tpm": [], "cpm": [], "actr": both}, day(10), day(14))
     # Six days of ten ads, and CPM's four days of a hundred natural rows.
     assert found["retrained_daily"] == {"actr": {"rows": 460.0, "seconds": None}}
+
+
+def test_training_anew_reads_its_rows_as_often_as_its_level_has_epochs(walked):
+    workspace, versions = walked
+    levels = workspace.config.levels
+    levels.tpm.training, levels.actr.training = TrainingConfig(epochs=2), TrainingConfig(epochs=3)
+    found = cost(workspace, ARMS["ecdctr"], versions, day(10), day(14))
+    assert {name: effort["rows"] for name, effort in found["retrained_daily"].items()} == {
+        "actr": 3 * 60.0, "cpm": 400.0, "tpm": 2 * 800.0,
+    }  # fmt: skip
+    # Joint arms have epochs of their own, for the rows of both tables.
+    workspace.config.joint.training = TrainingConfig(epochs=5)
+    both = [replace(each, tables={"ad_samples": 3, "natural_samples": 5}) for each in versions["actr"]]
+    found = cost(workspace, ARMS["mmoe"], {"tpm": [], "cpm": [], "actr": both}, day(10), day(14))
+    assert found["retrained_daily"]["actr"]["rows"] == 5 * (60.0 + 400.0)
+
+
+def test_with_early_stopping_rows_anew_count_the_epochs_that_versions_kept_of_the_days_they_train_on(walked):
+    workspace, versions = walked
+    stopping = EarlyStoppingConfig(days=2)
+    workspace.config.levels.actr.training = TrainingConfig(epochs=9, early_stopping=stopping)
+
+    def stopped(each: LedgerEntry, epoch: int | None) -> LedgerEntry:
+        kept = None if epoch is None else {"best_epoch": epoch, "epochs": epoch + 1}
+        return replace(each, metrics_json=json.dumps({**json.loads(each.metrics_json), "early_stopping": kept}))
+
+    # The last version had no rows to look at, and so trained all its epochs.
+    actr = [stopped(each, epoch) for each, epoch in zip(versions["actr"], (1, 2, 4, None), strict=True)]
+    found = cost(workspace, ARMS["ecdctr"], {"tpm": [], "cpm": [], "actr": actr}, day(10), day(14))
+    # Four of the window's six days, ten rows each; four epochs in the mean.
+    assert found["retrained_daily"]["actr"]["rows"] == 40.0 * 4
 
 
 def test_costs_of_seeds_are_averaged(walked):
