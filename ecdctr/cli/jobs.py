@@ -205,8 +205,11 @@ def compare(
     since: Annotated[str | None, typer.Option("--from", help="First day to walk.")] = None,
     until: Date = None,
     forgetting_days: Annotated[
-        int, typer.Option(help="Days before the walk with rows held out to measure forgetting; 0: none.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            help="Days before the walk with rows held out to measure forgetting; 0: none; by default the config's holdout, else 3."
+        ),
+    ] = None,
     trials: Annotated[
         int,
         typer.Option(help="Settings tried for every arm on days before the walk, the best walked; 0: as configured."),
@@ -242,7 +245,8 @@ def compare(
         called += [part for option, day in (("--from", since), ("--until", until)) if day for part in (option, day)]
         called += ["--trials", str(trials), "--tuning-days", str(tuning_days)] if trials else []
         called += ["--parallel", str(parallel)] if parallel is not None else []
-        called += ["--forgetting-days", str(forgetting_days), *(p for text in overrides or [] for p in ("--set", text))]
+        called += ["--forgetting-days", str(forgetting_days)] if forgetting_days is not None else []
+        called += [part for text in overrides or [] for part in ("--set", text)]
         return compare_arms(
             settings, seeds, as_day(since, "--from"), as_day(until, "--until"),
             forgetting_days=forgetting_days, trials=trials, tuning_days=tuning_days, parallel=parallel,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ecdctr import __version__
 from ecdctr.artifacts.files import write_json
 from ecdctr.config import Config
+from ecdctr.config.schema import HoldoutConfig
 from ecdctr.exceptions import InputError
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.compare_tuning import Settings, tune, with_training
@@ -18,7 +19,7 @@ from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.daily import walk_window
 from ecdctr.pipelines.differences import differences
 from ecdctr.pipelines.forgetting import forgetting
-from ecdctr.pipelines.holdout import holdout_before
+from ecdctr.pipelines.holdout import FORGETTING_DAYS, holdout_of_walk
 from ecdctr.pipelines.prepare import prepare_tables
 from ecdctr.pipelines.run import input_stamp
 from ecdctr.pipelines.scored import load_scored
@@ -47,7 +48,7 @@ def compare_arms(
     since: dt.date | None = None,
     until: dt.date | None = None,
     *,
-    forgetting_days: int = 3,
+    forgetting_days: int | None = None,
     trials: int = 0,
     tuning_days: int = 3,
     parallel: int | None = None,
@@ -65,7 +66,7 @@ def compare_arms(
         since: First day to walk; by default the last `walk_days` days of the ad log.
         until: The day after the last walked one.
         forgetting_days: Days before the walk of which one lane is held out from A-CTR's training, so that forgetting can
-            be measured; 0: none.
+            be measured; 0: none; None: `holdout` of the configuration, else three.
         trials: For each arm, settings that are tried on the days before the walk, the configured ones first; the best are
             walked. 0: every arm is walked as configured.
         tuning_days: Days that they are tried on.
@@ -77,11 +78,13 @@ def compare_arms(
         Paths of both files, pooled means by arm, differences, and the closing table.
 
     Raises:
-        InputError: No seed, fewer than no days or trials, no day to tune on, several walks at once on a cluster.
+        InputError: No seed, fewer than no days or trials, no day to tune on, held-out days that reach into the walk or are not those
+            of the configuration, several walks at once on a cluster.
     """
-    if seeds < 1 or forgetting_days < 0 or trials < 0 or tuning_days < 1:
+    days = FORGETTING_DAYS if forgetting_days is None else forgetting_days
+    if seeds < 1 or days < 0 or trials < 0 or tuning_days < 1:
         raise InputError(
-            f"{seeds} seeds, {forgetting_days} days for forgetting, {trials} trials on {tuning_days} days were asked for",
+            f"{seeds} seeds, {days} days for forgetting, {trials} trials on {tuning_days} days were asked for",
             hint="give 1, 0, 0 and 1, or more",
         )
     asked = {
@@ -99,9 +102,10 @@ def compare_arms(
         with _timed(seconds, "prepare"):
             prepare_tables(opened, until)
         window = walk_window(config, opened, since, until)
+        holdout = holdout_of_walk(config.holdout, window[0], forgetting_days, opened.first_day("ad_samples"))
         with _timed(seconds, "tune"):
             tuning = tune(opened, config, window[0], trials, tuning_days, lanes) if trials else {}
-        variants = _variants(config, opened, seeds, window[0], forgetting_days)
+        variants = _variants(config, seeds, holdout)
         chosen = {arm: found["trials"][found["chosen"]]["settings"] for arm, found in tuning.items()}
         with _timed(seconds, "walk"):
             run_walks(opened, _outings(variants, chosen), window, lanes)
@@ -127,9 +131,8 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - since
 
 
-def _variants(config: Config, opened: Workspace, seeds: int, since: dt.date, forgetting_days: int) -> dict[int, Config]:
+def _variants(config: Config, seeds: int, holdout: HoldoutConfig | None) -> dict[int, Config]:
     """By seed, the configuration that is walked."""
-    holdout = config.holdout or holdout_before(since, forgetting_days, opened.first_day("ad_samples"))
     return {
         seed: config.model_copy(update={"seed": seed, "holdout": holdout})
         for seed in range(config.seed, config.seed + seeds)

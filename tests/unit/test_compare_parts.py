@@ -11,13 +11,14 @@ import pytest
 
 from ecdctr.config.schema import HoldoutConfig
 from ecdctr.config.training import EarlyStoppingConfig, TrainingConfig
+from ecdctr.exceptions import InputError
 from ecdctr.lake.delta_log import PinnedFile
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.metrics import auc, expected_calibration_error, gauc, gauc_clicks, gauc_mean, paired_bootstrap
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.differences import differences, pairs
-from ecdctr.pipelines.holdout import held_out, holdout_before
+from ecdctr.pipelines.holdout import held_out, holdout_before, holdout_of_walk
 from ecdctr.pipelines.scored import Scored, mean_metrics
 
 pytestmark = pytest.mark.unit
@@ -47,6 +48,30 @@ def test_the_holdout_ends_where_the_walk_begins_and_starts_no_earlier_than_the_l
     assert holdout_before(day(2), 3, START) == HoldoutConfig(since=START, until=day(2))
     assert holdout_before(START, 3, START) is None
     assert holdout_before(day(8), 0, START) is None
+
+
+def test_what_is_held_out_is_what_was_asked_for_else_what_is_configured_else_three_days():
+    configured = HoldoutConfig(since=day(2), until=day(4))
+    assert holdout_of_walk(None, day(8), None, START) == HoldoutConfig(since=day(5), until=day(8))
+    assert holdout_of_walk(None, day(8), 1, START) == HoldoutConfig(since=day(7), until=day(8))
+    assert holdout_of_walk(None, day(8), 0, START) is None
+    assert holdout_of_walk(configured, day(8), None, START) == configured
+    assert holdout_of_walk(configured, day(8), 0, START) is None
+    assert holdout_of_walk(configured, day(4), 2, START) == configured
+
+
+@pytest.mark.parametrize(
+    ("since", "days", "said"),
+    [
+        (8, 3, r"--forgetting-days 3 holds out rows of 2024-01-06 … 2024-01-08, holdout .* those of 2024-01-03 … 2024-01-04"),
+        (0, 3, r"--forgetting-days 3 holds out rows of no day, holdout"),
+        (3, None, r"rows of 2024-01-03 … 2024-01-04, expected days before the walk, which begins on 2024-01-04"),
+    ],
+)  # fmt: skip
+def test_a_holdout_that_is_not_the_one_asked_for_or_reaches_into_the_walk_is_refused(since, days, said):
+    with pytest.raises(InputError, match=said) as found:
+        holdout_of_walk(HoldoutConfig(since=day(2), until=day(4)), day(since), days, START)
+    assert "--forgetting-days 0" in found.value.hint
 
 
 def test_every_arm_meets_both_baselines_variants_meet_the_whole_and_the_control_meets_no_tpm():

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,6 +175,40 @@ def test_an_arm_is_walked_with_what_was_chosen_for_it_alone(config):
     assert compare_module._of_arm(config, "ecdctr", chosen).levels.actr.training.batch_size == 64
     assert compare_module._of_arm(config, "target_only", chosen) is config
     assert compare_module._of_arm(config, "star", {}) is config
+
+
+@pytest.mark.parametrize(
+    ("until", "asked", "held"),
+    [
+        (SINCE, {}, HoldoutConfig(since=dt.date(2024, 2, 8), until=SINCE)),
+        (SINCE, {"forgetting_days": 2}, HoldoutConfig(since=dt.date(2024, 2, 8), until=SINCE)),
+        (SINCE, {"forgetting_days": 0}, None),
+        (SINCE, {"forgetting_days": 1}, "--forgetting-days 1 holds out rows of 2024-02-09 … 2024-02-09"),
+        (SINCE + DAY, {"trials": 2}, "expected days before the walk, which begins on 2024-02-10"),
+    ],
+)
+def test_what_is_held_out_is_settled_before_anything_is_walked(config, tmp_path, monkeypatch, until, asked, held):
+    class Walked(Exception):
+        pass
+
+    def walks(opened, outings, window, lanes):
+        raise Walked({outing.config.holdout for outing in outings})
+
+    monkeypatch.setattr(compare_module, "workspace", lambda *_: nullcontext(Opened(config)))
+    monkeypatch.setattr(compare_module, "lanes_for", lambda *_: 1)
+    monkeypatch.setattr(compare_module, "prepare_tables", lambda *_: None)
+    monkeypatch.setattr(compare_module, "walk_window", lambda *_: (SINCE, SINCE + 3 * DAY))
+    monkeypatch.setattr(compare_module, "tune", lambda *_: pytest.fail("nothing is to be tried"))
+    monkeypatch.setattr(compare_module, "run_walks", walks)
+    holdout = HoldoutConfig(since=dt.date(2024, 2, 8), until=until)
+    given = config.model_copy(update={"holdout": holdout, "runs": tmp_path})
+    if isinstance(held, str):
+        with pytest.raises(InputError, match=held):
+            compare_module.compare_arms(given, seeds=2, **asked)
+        return
+    with pytest.raises(Walked) as found:
+        compare_module.compare_arms(given, seeds=2, **asked)
+    assert found.value.args == ({held},)
 
 
 @pytest.mark.parametrize("asked", [{"trials": -1}, {"trials": 2, "tuning_days": 0}, {"seeds": 0}])
