@@ -1,7 +1,6 @@
 """`compare`: arms × seeds, each walked forward over the same days, and what they differ by, with intervals."""
 
 import datetime as dt
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ecdctr import __version__
-from ecdctr.artifacts.files import write_json
 from ecdctr.config import Config
 from ecdctr.config.schema import HoldoutConfig
 from ecdctr.exceptions import InputError
@@ -18,6 +16,7 @@ from ecdctr.pipelines.compare_tuning import Settings, tune, with_training
 from ecdctr.pipelines.cost import cost, mean_cost, train_seconds
 from ecdctr.pipelines.daily import walk_window
 from ecdctr.pipelines.differences import differences
+from ecdctr.pipelines.finished import finished_answer, write_state
 from ecdctr.pipelines.forgetting import forgetting
 from ecdctr.pipelines.holdout import FORGETTING_DAYS, holdout_of_walk
 from ecdctr.pipelines.prepare import prepare_tables
@@ -116,11 +115,11 @@ def compare_arms(
         found["arms"][arm]["tuning"] = told
     found |= {"command": command, "seconds": seconds | {"total": sum(seconds.values())}}
     comparison = Comparison.model_validate(found)
-    write_files(
+    digests = write_files(
         config.run_dir,
         {"compare.json": as_json(comparison.tree()), "compare.html": render_comparison_html(comparison)},
     )
-    write_json(config.run_dir / STATE, asked)
+    write_state(config.run_dir / STATE, asked, digests["compare.json"])
     return _result(config, comparison)
 
 
@@ -199,9 +198,9 @@ def _result(config: Config, comparison: Comparison) -> dict[str, Any]:
 
 
 def _finished(config: Config, asked: dict[str, Any]) -> Comparison | None:
+    answer = finished_answer(config.run_dir / STATE, asked, config.run_dir / "compare.json")
     try:
-        if json.loads((config.run_dir / STATE).read_text()) != asked:
-            return None
-        return Comparison.model_validate_json((config.run_dir / "compare.json").read_text())
-    except (OSError, ValueError):
+        return Comparison.model_validate_json(answer) if answer is not None else None
+    except ValueError:
+        # Written by code that knew another form of it.
         return None

@@ -1,18 +1,17 @@
 """The main job: logs → tables → three levels day by day → metrics and a report."""
 
 import datetime as dt
-import json
 import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecdctr import __version__
-from ecdctr.artifacts.files import write_json
 from ecdctr.config import Config
 from ecdctr.etl.source import matches
 from ecdctr.pipelines.daily import walk, walk_window
 from ecdctr.pipelines.evaluate import evaluate
+from ecdctr.pipelines.finished import finished_answer, write_state
 from ecdctr.pipelines.prepare import prepare_tables
 from ecdctr.pipelines.summarize import summarize
 from ecdctr.pipelines.workspace import workspace
@@ -69,9 +68,8 @@ def run_all(
             "total": time.perf_counter() - started,
         }  # fmt: skip
         report = summarize(opened, window, evaluation, {name: round(value, 3) for name, value in seconds.items()})
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    write_report(report, config.run_dir)
-    write_json(config.run_dir / STATE, asked)
+    digests = write_report(report, config.run_dir)
+    write_state(config.run_dir / STATE, asked, digests["report.json"])
     return _result(config, report)
 
 
@@ -81,11 +79,11 @@ def _result(config: Config, report: Report) -> dict[str, Any]:
 
 
 def _finished(config: Config, asked: dict[str, Any]) -> Report | None:
+    answer = finished_answer(config.run_dir / STATE, asked, config.run_dir / "report.json")
     try:
-        if json.loads((config.run_dir / STATE).read_text()) != asked:
-            return None
-        return Report.model_validate_json((config.run_dir / "report.json").read_text())
-    except (OSError, ValueError):
+        return Report.model_validate_json(answer) if answer is not None else None
+    except ValueError:
+        # Written by code that knew another form of it.
         return None
 
 

@@ -1,5 +1,6 @@
 """Put a report into its folder: each file whole or not at all."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -11,7 +12,7 @@ from ecdctr.report.html import render_html
 from ecdctr.report.schema import Report
 
 
-def write_report(report: Report, folder: Path) -> None:
+def write_report(report: Report, folder: Path) -> dict[str, str]:
     """Write `report.json` and the self-contained `report.html`.
 
     Both are rendered before either is written; each replaces its predecessor by a rename, so that a reader never sees
@@ -20,8 +21,11 @@ def write_report(report: Report, folder: Path) -> None:
     Args:
         report: What to say.
         folder: Made where it is missing.
+
+    Returns:
+        SHA-256 of each file by name.
     """
-    write_files(folder, {"report.json": as_json(report.tree()), "report.html": render_html(report)})
+    return write_files(folder, {"report.json": as_json(report.tree()), "report.html": render_html(report)})
 
 
 def as_json(tree: dict[str, Any]) -> str:
@@ -29,8 +33,12 @@ def as_json(tree: dict[str, Any]) -> str:
     return json.dumps(tree, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write texts by name into a folder, each whole or not at all; the folder is made where it is missing."""
+def write_files(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Write texts by name into a folder, each whole or not at all; the folder is made where it is missing.
+
+    Returns:
+        SHA-256 of each file by name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         _replace(folder / name, text)
@@ -39,6 +47,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
 
 
 def _replace(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ecdctr.artifacts.files import digest_file
 from ecdctr.report import Report, render_html, render_table, write_report
 from ecdctr.report.lineage import ancestry
 from ecdctr.report.wording import duration, size
@@ -373,10 +374,11 @@ def test_the_table_of_a_run(report, tmp_path):
 def test_files_are_whole_readable_and_replace_their_predecessors(report, tmp_path):
     folder = tmp_path / "runs" / "quickstart"
     for _ in range(2):
-        write_report(report, folder)
+        digests = write_report(report, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
     assert Report.model_validate_json((folder / "report.json").read_text()) == report
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
+    assert digests == {path.name: digest_file(path) for path in folder.iterdir()}
 
 
 def test_a_full_disk_leaves_the_earlier_report(report, tmp_path, monkeypatch):
