@@ -11,20 +11,18 @@ from ecdctr.artifacts.files import new_file
 from ecdctr.data.batch import Batch
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, plan_lanes
-from ecdctr.exceptions import InputError, IntegrityError
+from ecdctr.exceptions import InputError
 from ecdctr.features import FeatureSet
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.models.base import CTRModel
-from ecdctr.nn.policy import RandomPolicy
 from ecdctr.pipelines.clock import day_number
-from ecdctr.pipelines.serving import LEVEL, serving_version
+from ecdctr.pipelines.serving import LEVEL, refuse_broken, serving_version
 from ecdctr.pipelines.workspace import Workspace
 from ecdctr.scoring.compiled import Compiled, account, settled
 from ecdctr.scoring.parity import check, expected
 from ecdctr.scoring.program import FORMATS, OUTPUT, Format, load, parameters, trace, write
 from ecdctr.scoring.serving import ServingModel
 from ecdctr.training.expiry import Expired
-from ecdctr.training.structure import Structure
 from ecdctr.training.versions import load_version
 from ecdctr.transfer.autoft import AutoFT
 from ecdctr.transfer.snapshots import HistoricalEmbeddings
@@ -68,10 +66,11 @@ def export_model(
         Version, file, sizes, inputs, what was compiled and how near the file is to the model.
 
     Raises:
-        InputError: Another level or format, an unknown version or arm, an arm that cannot serve, a file that cannot be
-            written.
+        InputError: Another level or format, an unknown version or arm, an arm that cannot serve, ids of another generation of the
+            vocabulary, a file that cannot be written.
         NotReadyError: No version, or no samples to hold the file to.
-        IntegrityError: The file differs from the model, or the version does not say how it is built.
+        IntegrityError: The file differs from the model, files of the version, of its snapshots or of its parents are missing or
+            damaged, or the version does not say how it is built.
     """
     made = _known_format(form)
     if level != LEVEL:
@@ -79,21 +78,15 @@ def export_model(
     if rows < 1 or not tolerance > 0:
         raise InputError(f"{rows} rows and a tolerance of {tolerance} were asked for", hint="both must be above 0")
     entry = serving_version(workspace, version, arm)
-    workspace.refuse_other_generation(entry)
+    structure = refuse_broken(workspace, entry)
     folder, store = workspace.store.path(entry.artifact), workspace.store.root
-    if not folder.exists():
-        raise IntegrityError(
-            f"the files of {entry.version} are gone from {store}", hint="restore them, or train it again"
-        )
-    workspace.store.verify(entry.artifact)
-    structure = Structure.read(folder)
     features, day = structure.feature_set(), day_number(entry.date)
     with new_file(out, f".{made}") as path:
         history = structure.embeddings(store)
         batches = _rows(workspace, entry, features, history, rows)
         model = structure.build()
         load_version(model, folder)
-        _refuse_chance(model.eval(), entry)
+        model.eval()
         expired = Expired.of_version(folder, features)
         seen = [expired.hide(replace(batch)) for batch in batches]
         wanted = expected(model, seen)
@@ -146,14 +139,6 @@ def _rows(
         part.domain = None
         found.append(part if history is None else history.attach(part))
     return found
-
-
-def _refuse_chance(model: CTRModel, entry: LedgerEntry) -> None:
-    if isinstance(model, AutoFT) and isinstance(model.policy, RandomPolicy):
-        raise InputError(
-            f"{entry.version} tosses a coin for each row (arm {entry.arm}): it is a control, and no model to serve",
-            hint="export another arm with --arm",
-        )
 
 
 def _served(

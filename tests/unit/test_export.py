@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,12 +61,12 @@ class Warehouse(Days):
         self._make("lapsed", 1, warm, "autoft", history, "ecdctr_no_tpm", self._expired())
 
     def _snapshot(self, until: int, rows: int) -> Snapshot:
-        folder, generator = self.folder(f"tpm-{until}"), np.random.default_rng(until)
-        folder.mkdir(parents=True)
-        for entity in ("user", "item"):
-            np.save(folder / f"{entity}.npy", generator.standard_normal((rows, 4)).astype(np.float32))
-            np.save(folder / f"{entity}_present.npy", generator.random(rows) > 0.3)
-        return Snapshot(version=folder.name, until_day=until, folder=str(folder), digest="x")
+        version, generator = f"tpm-{until}", np.random.default_rng(until)
+        with self.store.publish(version, {}) as folder:
+            for entity in ("user", "item"):
+                np.save(folder / f"{entity}.npy", generator.standard_normal((rows, 4)).astype(np.float32))
+                np.save(folder / f"{entity}_present.npy", generator.random(rows) > 0.3)
+        return Snapshot(version=version, until_day=until, folder=str(self.folder(version)), digest="x")
 
     def _expired(self) -> ExpiredIds:
         folder = self.root / "expired"
@@ -283,6 +285,55 @@ def test_damaged_and_missing_versions_are_named(made, tmp_path):
     (tmp_path / "odd" / FILE).write_text("{}")
     with pytest.raises(IntegrityError, match="odd does not say how it is built"):
         Structure.read(tmp_path / "odd")
+
+
+def damage(path: Path) -> Callable[[], object]:
+    """Turn one bit of a file; gives what turns it back."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    return lambda: path.write_bytes(whole)
+
+
+def lose(path: Path) -> Callable[[], object]:
+    """Take a folder away; gives what puts it back."""
+    away = path.with_name(f"away-{path.name}")
+    path.rename(away)
+    return lambda: away.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda made: damage(made.folder("plain") / "network.safetensors"), "network.safetensors differs from its recorded digest"),
+        (lambda made: damage(made.folder("tpm-0") / "user.npy"), "version tpm-0: user.npy differs from its recorded digest"),
+        (lambda made: lose(made.folder("tpm-1")), "plain cannot serve: the files of tpm-1, which it was made from, are gone"),
+        (lambda made: lose(made.folder("cpm")), "plain cannot serve: the files of cpm, which it was made from, are gone"),
+        (lambda made: lose(made.folder("plain")), "plain cannot serve: its files are gone"),
+    ],
+)  # fmt: skip
+def test_what_promote_would_refuse_is_not_exported_either(broken, said, warehouse, tmp_path, monkeypatch):
+    plain = next(entry for entry in warehouse.entries if entry.version == "plain")
+    others = [entry for entry in warehouse.entries if entry.version != "plain"]
+    monkeypatch.setattr(warehouse, "entries", [*others, replace(plain, parents=("cpm",))])
+    out = tmp_path / "model.pt2"
+    out.write_bytes(b"the one that serves")
+    mend = broken(warehouse)
+    try:
+        code, answer = export(out, "--format", "pt2", "--version", "plain")
+    finally:
+        mend()
+    assert (code, answer["error"]["type"]) == (1, "IntegrityError")
+    assert said in answer["error"]["message"]
+    assert out.read_bytes() == b"the one that serves"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_a_parent_that_the_ledger_does_not_have_is_named(warehouse, tmp_path, monkeypatch):
+    plain = next(entry for entry in warehouse.entries if entry.version == "plain")
+    monkeypatch.setattr(warehouse, "entries", [replace(plain, parents=("nobody",))])
+    code, answer = export(tmp_path / "model.pt2", "--format", "pt2", "--version", "plain")
+    assert code == 1
+    assert "plain was made from nobody, which the ledger does not have" in answer["error"]["message"]
 
 
 def test_an_interrupted_write_leaves_nothing_and_the_earlier_file(tmp_path):
