@@ -81,7 +81,7 @@ def serving_version(
     Args:
         workspace: Opened on the warehouse.
         version: A certain one.
-        arm: The newest of this arm, for the configuration and seed.
+        arm: The newest of this arm, for the configuration and seed; beside `version` the arm that it must be of.
         date: The day whose rows are to be scored, which the version may not have seen.
 
     Returns:
@@ -89,7 +89,7 @@ def serving_version(
         arm of the configuration, up to `date`.
 
     Raises:
-        InputError: No such version or arm, one of another level, or one that has seen rows of `date`.
+        InputError: No such version or arm, one of another level or of another arm than is said, or one that has seen rows of `date`.
         NotReadyError: No version of the arm.
     """
     named = version or (None if arm else workspace.ledger.alias(ALIAS))
@@ -98,6 +98,11 @@ def serving_version(
         require(named, published, "version", "ecdctr models list")
         entry = published[named]
         _refuse_other_level(entry)
+        if arm is not None and entry.arm != arm:
+            raise InputError(
+                f"{named} is of arm {entry.arm}, but --arm {arm} was given beside --version",
+                hint=f"leave out one of the two: --arm {arm} alone takes its newest version",
+            )
         if date is not None and entry.window_until > date:
             raise InputError(
                 f"{named} was trained on days up to {entry.window_until - dt.timedelta(days=1)}: it has seen {date} or later",

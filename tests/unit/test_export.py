@@ -242,6 +242,7 @@ def test_the_newest_version_of_the_first_arm_unless_one_is_said_to_serve(warehou
     [
         (("--version", "plane"), 2, "did you mean plain?"),
         (("--version", "cpm"), 2, "level cpm, which does not serve"),
+        (("--version", "plain", "--arm", "ecdctr_autoft"), 2, "plain is of arm ecdctr, but --arm ecdctr_autoft"),
         (("--arm", "ecdtr"), 2, "did you mean ecdctr?"),
         (("--arm", "finetune"), 3, "no version of level actr and arm finetune"),
         (("--arm", "autoft_random"), 2, "tosses a coin"),

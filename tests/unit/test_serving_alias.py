@@ -122,6 +122,14 @@ def test_what_is_promoted_serves_and_without_it_the_newest_of_the_first_arm(plac
         serving_version(workspace, "c", date=DAY)
 
 
+def test_a_named_version_must_be_of_the_named_arm(place):
+    workspace = place("a")
+    assert serving_version(workspace, "b", "ecdctr").version == "b"
+    with pytest.raises(InputError, match="b is of arm ecdctr, but --arm finetune was given beside --version") as found:
+        serving_version(workspace, "b", "finetune")
+    assert "--arm finetune alone takes its newest version" in found.value.hint
+
+
 @pytest.mark.parametrize(
     ("version", "kind", "said"),
     [
