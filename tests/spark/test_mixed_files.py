@@ -77,7 +77,7 @@ def test_files_of_a_side_table_are_compared(spark, make_config, tmp_path, kind, 
 
     assert towns() == {"1": "p", "2": "q", "3": "q"}
     side(first, second.rename(columns={"town": "city"}))
-    words = r"natural\.side_tables\.0: .*b\.\w+ differs from a\.\w+: column 'town' .* renamed to 'city'.*set dataset.natural.schema_drift"
+    words = r"(?s)natural\.side_tables\.0: .*b\.\w+ differs from a\.\w+: column 'town' .* renamed to 'city'.*set dataset.natural.schema_drift"
     with pytest.raises(InputError, match=words):
         towns()
     if kind == "parquet":
@@ -102,6 +102,6 @@ def test_files_of_a_log_of_clicks_are_compared(spark, make_config, tmp_path):
     config = make_config(natural=natural, columns=COLUMNS, late_window="1d", features=[])
     assert sum(look_through(spark, config.dataset, "natural").rows.values()) == 3
     write(tmp_path / "clicks", clicks, clicks.rename(columns={"when": "at"}))
-    words = r"natural\.clicks: .*b\.parquet differs from a\.parquet: column 'when' .*set dataset\.natural\.schema_drift: warn"
+    words = r"(?s)natural\.clicks: .*b\.parquet differs from a\.parquet: column 'when' .*set dataset\.natural\.schema_drift: warn"
     with pytest.raises(InputError, match=words):
         look_through(spark, config.dataset, "natural")
