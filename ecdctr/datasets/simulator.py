@@ -23,6 +23,7 @@ from ecdctr.config.simulator import WorldConfig
 from ecdctr.datasets.traffic import FRAME_COLUMNS, block_count, block_frame, calibrate
 from ecdctr.datasets.world import DEVICES
 from ecdctr.exceptions import ConfigError, InputError
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.python_workers import keep_archives_read
 
 logger = logging.getLogger(__name__)
@@ -165,11 +166,11 @@ def _write(frame: DataFrame, folder: Path) -> None:
     # Whole days per task, yet a large day is cut: files are neither many nor huge.
     balanced = frame.hint("rebalance", *[F.col(name) for name in folders])
     ordered = balanced.sortWithinPartitions(*folders, "event_time", "event_id")
-    ordered.write.partitionBy(*folders).parquet(folder.as_uri())
+    ordered.write.partitionBy(*folders).parquet(spark_path(folder))
 
 
 def _count(spark: SparkSession, folder: Path) -> LogSummary:
-    log = spark.read.parquet(folder.as_uri())
+    log = spark.read.parquet(spark_path(folder))
     rows, clicks = log.agg(F.count("*"), F.sum("click")).collect()[0]
     return LogSummary(rows=rows, clicks=clicks)
 

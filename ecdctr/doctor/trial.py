@@ -68,7 +68,9 @@ def load_horovod() -> str:
 
 def use_delta(spark: "SparkSession", folder: Path) -> str:
     """Write a Delta table twice, read both of its versions."""
-    table = str(folder / "table")
+    from ecdctr.lake.paths import spark_path
+
+    table = spark_path(folder / "table")
     for _ in range(2):
         spark.range(ROWS).write.format("delta").mode("append").save(table)
     rows = [spark.read.format("delta").option("versionAsOf", version).load(table).count() for version in (0, 1)]

@@ -7,11 +7,12 @@ a change data feed, the changed rows of some versions are read instead of the fi
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+from ecdctr.lake.paths import spark_path
 
 _TAKEN = ("delete", "update_preimage")
 CHANGE = "_change"
@@ -33,7 +34,7 @@ class DeltaSource:
 
     @property
     def _place(self) -> str:
-        return self.path if "://" in self.path else str(Path(self.path).absolute())
+        return spark_path(self.path)
 
     @cached_property
     def _log(self) -> Any:

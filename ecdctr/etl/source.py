@@ -25,6 +25,7 @@ from ecdctr.etl.nanoseconds import read_parquet
 from ecdctr.exceptions import InputError
 from ecdctr.features.encoding import SEPARATOR
 from ecdctr.features.feature_set import log_columns
+from ecdctr.lake.paths import spark_path
 
 KEYS_SHOWN = 3
 FILE = "_file"
@@ -274,7 +275,8 @@ def read_files(spark: SparkSession, path: str, kind: str, where: str) -> DataFra
     reader = spark.read.option("header", True).option("escape", '"') if kind == "csv" else spark.read
     try:
         with reading(where, path):
-            return read_parquet(spark, path) if kind == "parquet" else reader.format(kind).load(path)
+            place = spark_path(path)
+            return read_parquet(spark, place) if kind == "parquet" else reader.format(kind).load(place)
     except AnalysisException as error:
         raise InputError(
             f"{where}.path: nothing can be read from {path} as {kind}: {_first_line(error)}",

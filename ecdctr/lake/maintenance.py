@@ -12,6 +12,7 @@ from delta.tables import DeltaTable
 from ecdctr.exceptions import InputError
 from ecdctr.lake.delta_log import newest_version, read_snapshot, removals
 from ecdctr.lake.ledger import LedgerEntry
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.schema import TABLES
 from ecdctr.lake.tables import Lake
 
@@ -172,7 +173,7 @@ def compact(lake: Lake, name: str) -> int:
         groups[key] = groups.get(key, 0) + 1
     if max(groups.values(), default=0) < SMALL_FILES:
         return 0
-    DeltaTable.forPath(lake.spark, str(lake.path(name))).optimize().executeCompaction()
+    DeltaTable.forPath(lake.spark, spark_path(lake.path(name))).optimize().executeCompaction()
     return len(snapshot.files) - len(lake.snapshot(name).files)
 
 

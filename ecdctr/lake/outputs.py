@@ -9,13 +9,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from ecdctr.exceptions import InputError, TemporaryError
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.schema import TableSpec
 from ecdctr.lake.tables import create_table
 
 
 def is_delta(spark: SparkSession, path: str) -> bool:
     """Whether a Delta table lies at a path, which may be one of another file system."""
-    return bool(DeltaTable.isDeltaTable(spark, path))
+    return bool(DeltaTable.isDeltaTable(spark, spark_path(path)))
 
 
 def refuse_other_content(spark: SparkSession, path: str, spec: TableSpec) -> None:
@@ -35,7 +36,7 @@ def refuse_other_content(spark: SparkSession, path: str, spec: TableSpec) -> Non
         if "://" not in path and local.exists() and (local.is_file() or any(local.iterdir())):
             raise InputError(f"{path} exists and is no Delta table", hint=hint)
         return
-    found, wanted = spark.read.format("delta").load(path).columns, [column.name for column in spec.columns]
+    found, wanted = spark.read.format("delta").load(spark_path(path)).columns, [column.name for column in spec.columns]
     if found != wanted:
         raise InputError(f"{path} has columns {', '.join(found)}; expected {', '.join(wanted)}", hint=hint)
 
@@ -59,8 +60,8 @@ def replace_day(spark: SparkSession, path: str, spec: TableSpec, rows: DataFrame
     try:
         create_table(spark, path, spec)
         condition = f"event_date = DATE'{day}'"
-        rows.write.format("delta").mode("overwrite").option("replaceWhere", condition).save(path)
-        return spark.read.format("delta").load(path).where(condition).count()
+        rows.write.format("delta").mode("overwrite").option("replaceWhere", condition).save(spark_path(path))
+        return spark.read.format("delta").load(spark_path(path)).where(condition).count()
     except (PySparkException, Py4JError) as error:
         if "Concurrent" not in str(error):
             raise

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.schema import TABLES, Column, TableSpec
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def create_table(
     properties: dict[str, str] | None = None,
 ) -> None:
     """Create a table where there is none; see `Lake.create`."""
-    builder = DeltaTable.createIfNotExists(spark).location(path).comment(spec.comment)
+    builder = DeltaTable.createIfNotExists(spark).location(spark_path(path)).comment(spec.comment)
     for column in (*spec.columns, *extra):
         builder = builder.addColumn(column.name, column.type, nullable=column.nullable, comment=column.comment)
     if spec.partition:
@@ -163,7 +164,7 @@ class Lake:
         """The table as a Spark frame, at a version or at the newest one; raises as `read_snapshot`."""
         reader = self.spark.read.format("delta")
         at = self.snapshot(name, version).version
-        return reader.option("versionAsOf", at).load(str(self.path(name)))
+        return reader.option("versionAsOf", at).load(spark_path(self.path(name)))
 
     def replace_days(
         self,
@@ -221,7 +222,7 @@ class Lake:
                 return self.snapshot(name).version
             options = options | {"txnAppId": txn[0], "txnVersion": str(txn[1])}
         try:
-            frame.write.format("delta").mode(mode).options(**options).save(str(self.path(name)))
+            frame.write.format("delta").mode(mode).options(**options).save(spark_path(self.path(name)))
         except (PySparkException, Py4JError) as error:
             if NO_SPACE not in str(error):
                 raise

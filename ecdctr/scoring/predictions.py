@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.tables import Lake
 
 _EPOCH = dt.date(1970, 1, 1)
@@ -77,7 +78,7 @@ def _less_stored(rows: DataFrame, lake: Lake, version: str) -> DataFrame:
 
 
 def _frame(lake: Lake, version: str, folder: Path, arm: str, seed: int) -> DataFrame:
-    scores = lake.spark.read.parquet(*(str(path) for path in sorted(folder.glob("rank-*"))))
+    scores = lake.spark.read.parquet(*(spark_path(path) for path in sorted(folder.glob("rank-*"))))
     return scores.select(
         "event_id",
         F.date_add(F.lit("1970-01-01").cast("date"), F.col("day")).alias("event_date"),

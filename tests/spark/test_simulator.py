@@ -115,16 +115,17 @@ def test_rows_do_not_depend_on_how_the_work_is_cut(
 
 
 def test_the_same_world_is_left_alone_and_another_replaces_it(spark: SparkSession, tmp_path: Path) -> None:
-    first = simulate(spark, tmp_path / "logs", WORLD)
-    stamp = (tmp_path / "logs" / MARKER).stat().st_mtime_ns
-    second = simulate(spark, str(tmp_path / "logs"), WORLD)
+    folder = tmp_path / "my logs, 5%20"
+    first = simulate(spark, folder, WORLD)
+    stamp = (folder / MARKER).stat().st_mtime_ns
+    second = simulate(spark, str(folder), WORLD)
     assert not second.created
     assert (second.natural, second.ads) == (first.natural, first.ads)
-    assert (tmp_path / "logs" / MARKER).stat().st_mtime_ns == stamp
-    third = simulate(spark, tmp_path / "logs", WORLD.model_copy(update={"seed": 8}))
+    assert (folder / MARKER).stat().st_mtime_ns == stamp
+    third = simulate(spark, folder, WORLD.model_copy(update={"seed": 8}))
     assert third.created
     assert third.natural != first.natural
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("stranger", ["holiday.jpg", MARKER])
