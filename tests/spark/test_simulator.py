@@ -115,7 +115,7 @@ def test_rows_do_not_depend_on_how_the_work_is_cut(
 
 
 def test_the_same_world_is_left_alone_and_another_replaces_it(spark: SparkSession, tmp_path: Path) -> None:
-    folder = tmp_path / "my logs, 5%20"
+    folder = tmp_path / "my logs, 5%20" / "logs"
     first = simulate(spark, folder, WORLD)
     stamp = (folder / MARKER).stat().st_mtime_ns
     second = simulate(spark, str(folder), WORLD)
@@ -125,7 +125,7 @@ def test_the_same_world_is_left_alone_and_another_replaces_it(spark: SparkSessio
     third = simulate(spark, folder, WORLD.model_copy(update={"seed": 8}))
     assert third.created
     assert third.natural != first.natural
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert [path.name for path in folder.parent.iterdir()] == ["logs"]
 
 
 @pytest.mark.parametrize("stranger", ["holiday.jpg", MARKER])
