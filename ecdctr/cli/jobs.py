@@ -102,8 +102,9 @@ def prepare(
             done = prepare_tables(opened, end)
         if not (done["days"] or done["changed"] or done["quarantined"]):
             if end is not None and done["until"] < end:
+                first, last = done["until"], end - dt.timedelta(days=1)
                 raise NotReadyError(
-                    f"the logs have no rows of {done['until']} … {end - dt.timedelta(days=1)} yet",
+                    f"the logs have no rows of {first if first == last else f'{first} … {last}'} yet",
                     hint="call again when they have come",
                 )
             raise AlreadyDone(f"all days before {done['until']} are prepared, and the logs say nothing new of them")
