@@ -109,8 +109,8 @@ def test_a_change_of_the_rate_alone_moves_no_row_of_ftrl():
     for rate in (0.01, 0.4, 0.0, 0.1):
         sparse.lr = rate
         sparse.step(places, torch.zeros(4, 5))
-    torch.testing.assert_close(fused.weight, before, rtol=1e-5, atol=1e-7)
-    assert torch.equal(fused.weight == 0, before == 0)
+        torch.testing.assert_close(fused.weight, before, rtol=1e-5, atol=1e-7)
+        assert torch.equal(fused.weight == 0, before == 0)
     assert (before[places] == 0).any()
 
 
