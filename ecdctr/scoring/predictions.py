@@ -59,7 +59,7 @@ def rows_scored(lake: Lake, days: Collection[dt.date]) -> Counter[tuple[str, dt.
     if not days or not lake.exists("predictions"):
         return found
     for file in lake.pin("predictions", min(days), max(days) + dt.timedelta(days=1)).files:
-        if file.event_date in days:
+        if file.event_date is not None and file.event_date in days:
             for pair in pq.read_table(file.path, columns=["model_version"])[0].value_counts().to_pylist():
                 found[pair["values"], file.event_date] += pair["counts"]
     return found
