@@ -100,13 +100,14 @@ def prepare(
         end = as_day(until, "--until")
         with workspace(settings) as opened:
             done = prepare_tables(opened, end)
+        # Where labels ripen, days that are there change each time: that is not what was asked for.
+        if not done["days"] and end is not None and done["until"] < end:
+            first, last = done["until"], end - dt.timedelta(days=1)
+            raise NotReadyError(
+                f"the logs have no rows of {first if first == last else f'{first} … {last}'} yet",
+                hint="call again when they have come",
+            )
         if not (done["days"] or done["changed"] or done["quarantined"]):
-            if end is not None and done["until"] < end:
-                first, last = done["until"], end - dt.timedelta(days=1)
-                raise NotReadyError(
-                    f"the logs have no rows of {first if first == last else f'{first} … {last}'} yet",
-                    hint="call again when they have come",
-                )
             raise AlreadyDone(f"all days before {done['until']} are prepared, and the logs say nothing new of them")
         return done
 

@@ -258,10 +258,9 @@ class DatasetConfig(Settings):
     @model_validator(mode="after")
     def _features_fit(self) -> "DatasetConfig":
         check_features(self.features)
-        joined = self.natural.clicks is not None or self.ads.clicks is not None
-        if joined and any("clicked_at" in spec.log_columns() for spec in self.features):
+        if any("clicked_at" in spec.log_columns() for spec in self.features):
             raise ValueError(
-                "a feature reads the log's column 'clicked_at': with 'clicks' that name is the joined click's; derive another"
+                "a feature reads the log's column 'clicked_at', a name that impressions use for the time of their click; derive another"
             )
         return self
 

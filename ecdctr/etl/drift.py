@@ -36,8 +36,8 @@ def columns_of(file: Path, kind: str) -> Columns | None:
     """The columns of one file, those of nested ones included (`a.b`); those of CSV are all text.
 
     Returns:
-        None for a Parquet file without rows, since an empty day is often written without types, and for text that is packed
-        in another way than by gzip.
+        None for a Parquet file without rows, since an empty day is often written without types, for an empty text file, and for
+        text that is packed in another way than by gzip.
 
     Raises:
         InputError: The file is damaged.
@@ -49,7 +49,8 @@ def columns_of(file: Path, kind: str) -> Columns | None:
             unpacked = gzip.open if file.suffix == ".gz" else open
             # Spark leaves out the mark that some programs begin a file with.
             with unpacked(file, "rt", encoding="utf-8-sig") as text:
-                return dict.fromkeys(next(csv.reader(text), []), "text")
+                header = next(csv.reader(text), None)
+                return dict.fromkeys(header, "text") if header else None
         footer = pq.read_metadata(file)
         return dict(_flat(footer.schema.to_arrow_schema())) if footer.num_rows else None
     except UnicodeDecodeError as error:
@@ -120,7 +121,8 @@ def refuse_drift(
         InputError: A column that is read is missing or has another type, while that is not allowed.
     """
     unseen = sorted(fresh)
-    known = sorted(set(files) - set(unseen)) or unseen
+    # Those that were seen before may all be without rows.
+    known = [*sorted(set(files) - set(unseen)), *unseen]
     stated = ((file, columns) for file in known if (columns := columns_of(_path(file), kind)) is not None)
     first, expected = next(stated, (known[0], {}))
     tops = {name.split(".")[0] for name in expected}

@@ -248,7 +248,12 @@ def earlier_events(lake: Lake, dataset: DatasetConfig, domain: str, since: dt.da
 
 
 def clean_impressions(
-    found: Ingest, dataset: DatasetConfig, since: dt.date, until: dt.date, earlier: DataFrame | None
+    found: Ingest,
+    dataset: DatasetConfig,
+    since: dt.date,
+    until: dt.date,
+    earlier: DataFrame | None,
+    known: dt.date | None = None,
 ) -> DataFrame:
     """Good rows of the days `[since, until)`, each event once and labelled.
 
@@ -259,8 +264,10 @@ def clean_impressions(
         found: The log.
         dataset: The data set's configuration.
         since: First day.
-        until: The day after the last; where clicks are joined, labels that are not mature by then are left out.
+        until: The day after the last.
         earlier: Impressions of earlier days whose events must not come again; None where that is impossible.
+        known: Clicks on this day or later are not known, and rows whose labels are not mature by then left out; by default
+            `until`.
     """
     files = {fact.file for fact in found.facts if fact.event_date and since <= fact.event_date < until}
     last = until - dt.timedelta(days=1)
@@ -277,16 +284,26 @@ def clean_impressions(
     if clicks is None:
         return once
     return labelled(
-        once, once.sparkSession, clicks, clock.offset_micros(dataset.day_boundary), until, f"dataset.{key}.clicks"
+        once,
+        once.sparkSession,
+        clicks,
+        clock.offset_micros(dataset.day_boundary),
+        known or until,
+        f"dataset.{key}.clicks",
     )
 
 
 def impressions(
-    found: Ingest, dataset: DatasetConfig, since: dt.date, until: dt.date, earlier: DataFrame | None
+    found: Ingest,
+    dataset: DatasetConfig,
+    since: dt.date,
+    until: dt.date,
+    earlier: DataFrame | None,
+    known: dt.date | None = None,
 ) -> DataFrame:
     """What `clean_impressions` gives, laid out by day."""
     slot = F.pmod(F.xxhash64("event_id"), F.lit(1 + found.largest_day() // ROWS_PER_FILE))
-    rows = clean_impressions(found, dataset, since, until, earlier)
+    rows = clean_impressions(found, dataset, since, until, earlier, known)
     return rows.repartition("event_date", slot).sortWithinPartitions("event_date")
 
 

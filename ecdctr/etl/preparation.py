@@ -57,6 +57,7 @@ class Plan:
     Attributes:
         since: First day to write; None where there is nothing to do.
         until: The day after the last one that is prepared afterwards.
+        known: Nothing that came on this day or later is known, clicks included.
         new: Days that no table has yet.
         changed: Open days of which the logs say something new.
         late: By domain, closed days of which they do.
@@ -65,6 +66,7 @@ class Plan:
 
     since: dt.date | None
     until: dt.date
+    known: dt.date
     new: tuple[dt.date, ...]
     changed: tuple[dt.date, ...] = ()
     late: dict[str, tuple[dt.date, ...]] = field(default_factory=dict)
@@ -120,16 +122,17 @@ def make_plan(
         known: What it held at the last preparation.
         done: The day after the last prepared one.
         closed: Days before this one never change any more.
-        until: First day to leave out; None: all days. Days that no log has come to are not prepared, whatever is asked.
+        until: First day to leave out; None: all days. Days that no log has come to are not prepared, whatever is asked; labels
+            may ripen on them.
         joined: Domains whose labels come from a second log, so that their rows alone do not tell what has changed.
-        maturing: Days beyond the newest one that may have to begin before its labels are known.
+        maturing: Days that a click may come after its impression's.
 
     Returns:
         The plan; None where no log has a good row of any day and nothing was ever prepared.
     """
     days = sorted({day for log in found.values() for day in log.days})
     newest = days[-1] + _DAY if days else None
-    end = newest if until is None or newest is None else min(until, newest + maturing * _DAY)
+    end = newest if until is None or newest is None else min(until, newest)
     if done is not None:
         end = max(done, end or done)
     if end is None:
@@ -148,6 +151,7 @@ def make_plan(
     return Plan(
         since=written[0] if written else None,
         until=end,
+        known=max(end, min(until or end, (newest or end) + maturing * _DAY)),
         new=new,
         changed=tuple(sorted(changed)),
         late={domain: days for domain, days in late.items() if days},

@@ -174,7 +174,7 @@ class _Preparation:
             for domain in DOMAINS:
                 aside = [day for of, day in put_aside if of == domain]
                 log = found[domain].without(aside) if aside else found[domain]
-                self._write_impressions(log, plan.since, plan.until)
+                self._write_impressions(log, plan.since, plan.until, plan.known)
         with self._timed("vocabulary"):
             self._grow_vocabulary(plan.since, plan.until)
         for domain in DOMAINS:
@@ -227,7 +227,7 @@ class _Preparation:
         days = sorted({*plan.new, *plan.changed})
         if not days:
             return []
-        rates = mature_click_rates(self.lake, self.config, found, days, plan.until)
+        rates = mature_click_rates(self.lake, self.config, found, days, plan.until, plan.known)
         outcomes = quality.examine(self.lake, self.config, found, days, plan.new, rates)
         for outcome in outcomes:
             if outcome.outcome not in ("ok", "no_history"):
@@ -254,9 +254,7 @@ class _Preparation:
         newest = max((note.number for note in self.notes.values()), default=0)
         goes_on = self.broken_off is not None and self.broken_off.plan == digest
         self.number = newest if goes_on else newest + 1
-        # Days that wait for their clicks stay open.
-        days = {day for log in found.values() for day in log.days}
-        closed = min(plan.until, max(days, default=plan.until) + _DAY) - self.config.dataset.late_window * _DAY
+        closed = plan.until - self.config.dataset.late_window * _DAY
         if self.closed is not None:
             closed = max(closed, self.closed)
         note = Note(
@@ -271,7 +269,7 @@ class _Preparation:
         self.summary.versions = {name: version for name, version in versions.items() if version is not None}
         return self.summary
 
-    def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date) -> None:
+    def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date, known: dt.date) -> None:
         name = f"{found.domain}_impressions"
         dataset, domain = self.config.dataset, found.domain
         properties = {MADE_WITH: preparation_digest(self.config)} | contract.constraints(dataset, domain)
@@ -285,7 +283,7 @@ class _Preparation:
             return
         earlier = ingest.earlier_events(self.lake, dataset, domain, since)
         with source.reading(f"dataset.{key}", log.path):
-            rows = ingest.impressions(found, self.config.dataset, since, until, earlier)
+            rows = ingest.impressions(found, self.config.dataset, since, until, earlier, known)
             gone = [day for day in self._days(name) if since <= day < until and day not in found.days]
             if gone:
                 logger.warning("%s: the log has no rows of %s any more; they stay", name, ", ".join(map(str, gone)))

@@ -1,6 +1,9 @@
 """Paths as Spark is given them."""
 
+import re
 from pathlib import Path
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def spark_path(path: str | Path) -> str:
@@ -11,4 +14,4 @@ def spark_path(path: str | Path) -> str:
     """
     # Not as a URI: Hadoop takes the characters of a path as they are, percent signs included. With one slash, as Hadoop itself
     # names local files: Delta takes another spelling for another place.
-    return str(path) if "://" in str(path) else f"file:{Path(path).absolute()}"
+    return str(path) if _SCHEME.match(str(path)) else f"file:{Path(path).absolute()}"

@@ -109,7 +109,7 @@ class _Steps:
 
     def score_late(self, since: dt.date, until: dt.date) -> None:
         for arm in self.arms:
-            for entry in self.publisher.unscored(arm.name, until - DAY):
+            for entry in self.publisher.unscored(arm.name, since, until - DAY):
                 if entry.date >= since:
                     self._seconds("actr", partial(self.levels.score, entry))
 

@@ -310,6 +310,7 @@ class Levels:
             training=training, seed=config.seed, lanes=config.lanes, ranks=config.ranks, start=start,
             train=train or [self._files(table, window)], validation=[self._files(table, held)] if held else [], tower=self._tower(tower), history=history, fine_tune=fine_tune,
             expired=self._expired(date, features), warmup_batches=warmup_batches, export_snapshot=export_snapshot, score=self._files("ad_samples", score, held=True) if score else None,
+            score_day=day_number(score[0]) if score else None,
             store=str(workspace.store.root), checkpoints="",
         )  # fmt: skip
         if draft.train[0].rows == 0 and start.kind != "continue":

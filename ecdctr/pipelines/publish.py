@@ -84,13 +84,25 @@ class Publisher:
         self.waiting.append(Trained(task, entry))
         return entry
 
-    def unscored(self, arm: str, until: dt.date) -> list[LedgerEntry]:
-        """Ad models of the days up to `until` that were published before all rows of their day were there, which now are."""
+    def unscored(self, arm: str, since: dt.date, until: dt.date) -> list[LedgerEntry]:
+        """Ad models that were published before all rows of their day were there, which now are.
+
+        Args:
+            arm: The arm.
+            since: Days from here on are held against what they have scored; of earlier ones those that had no row at all.
+            until: The last day.
+        """
         rows: Counter[dt.date] = Counter()
         for file in self.workspace.pinned("ad_samples").files:
             if file.event_date is not None:
                 rows[file.event_date] += file.rows
-        asked = [entry for entry in self.versions("actr", arm) if entry.date <= until and rows[entry.date]]
+        asked = [
+            entry
+            for entry in self.versions("actr", arm)
+            if rows[entry.date]
+            and entry.date <= until
+            and (entry.date >= since or "score_seconds" not in json.loads(entry.metrics_json))
+        ]
         scored = rows_scored(self.workspace.lake, {entry.date for entry in asked})
         return [entry for entry in asked if scored[entry.version, entry.date] < rows[entry.date]]
 

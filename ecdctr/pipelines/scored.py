@@ -98,18 +98,17 @@ def load_scored(
         NotReadyError: An arm or seed without predictions, or no row that is still in the log.
         IntegrityError: Two arms or seeds have scored different rows, or the same ones with different labels.
     """
+    flags = segments(workspace, since, until)
     rows: pd.DataFrame | None = None
     scores: dict[str, list[Floats]] = {}
     for seed, config in variants.items():
         for arm in config.arms:
             with workspace.using(of_arm(config, arm)):
                 frame = load_predictions(workspace, [arm], since, until)
+                frame = frame[known(frame, flags)].reset_index(drop=True)
                 rows = frame if rows is None else rows
                 refuse_disagreement(workspace, f"{arm} of seed {seed}", frame, "other arms", rows)
                 scores.setdefault(arm, []).append(frame["probability"].to_numpy(np.float64))
     assert rows is not None
-    flags = segments(workspace, since, until)
-    kept = known(rows, flags)
-    rows = rows[kept].drop(columns=["probability", "model_version", "arm"]).join(flags, on="event_id")
-    probabilities = {arm: np.stack(parts)[:, kept] for arm, parts in scores.items()}
-    return Scored(tuple(variants), rows.reset_index(drop=True), probabilities)
+    rows = rows.drop(columns=["probability", "model_version", "arm"]).join(flags, on="event_id")
+    return Scored(tuple(variants), rows, {arm: np.stack(parts) for arm, parts in scores.items()})

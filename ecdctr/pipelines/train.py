@@ -12,6 +12,8 @@ from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
 
 LEVELS = ("tpm", "cpm", "actr")
+SETTLED_DAYS = 7
+"""Days after which a closed day is taken to be scored as a whole: no command has to count all that was ever scored."""
 
 
 def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool = False) -> dict[str, Any]:
@@ -56,7 +58,8 @@ def train_one(workspace: Workspace, level: str, date: dt.date, *, only_due: bool
             if is_due(date, twin.every, done) if only_due else date not in done:
                 made.append(levels.cpm(date, twin))
     elif level == "actr":
-        late = [entry for arm in arms for entry in publisher.unscored(arm.name, date)]
+        changing = date - (workspace.config.dataset.late_window + SETTLED_DAYS) * DAY
+        late = [entry for arm in arms for entry in publisher.unscored(arm.name, changing, date)]
         for entry in late:
             levels.score(entry)
         days = {str(file.event_date) for file in workspace.pinned("ad_samples").files}

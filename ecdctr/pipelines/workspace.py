@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -92,8 +92,10 @@ class Workspace:
             return self._first.staging
         folder = self.root / "_staging"
         for leftover in folder.glob("*"):
-            if time.time() - leftover.stat().st_mtime > FORGOTTEN_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
+            # Whoever it belongs to may end just now, and take it away.
+            with suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > FORGOTTEN_SECONDS:
+                    shutil.rmtree(leftover, ignore_errors=True)
         return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @cached_property
@@ -293,7 +295,8 @@ class Workspace:
             threads_per_rank=self.threads_of_rank,
             stall_seconds=config.stall_seconds,
             local_exchange=config.local_exchange,
-            bind_to_cores=config.bind_to_cores,
+            # Ranks of walks side by side share the cores.
+            bind_to_cores=config.bind_to_cores and self._first is None,
         )
         session.__enter__()
         self.startup = dict(session.startup)

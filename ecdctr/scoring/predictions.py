@@ -37,7 +37,7 @@ def append_predictions(lake: Lake, folders: Mapping[str, Path], arms: Mapping[st
         before = sum(stored[version, day] for day in days)
         if days and before < days.total():
             rows = _frame(lake, version, folders[version], arms[version], seed)
-            frames.append(_less_stored(rows, lake, version) if before else rows)
+            frames.append(_less_stored(rows, lake, version, days) if before else rows)
             states.append(f"{version} {before} {days.total()}")
     if frames:
         # Two commands that have found the same state and append at once are one.
@@ -60,7 +60,8 @@ def rows_scored(lake: Lake, days: Collection[dt.date]) -> Counter[tuple[str, dt.
         return found
     for file in lake.pin("predictions", min(days), max(days) + dt.timedelta(days=1)).files:
         if file.event_date is not None and file.event_date in days:
-            for pair in pq.read_table(file.path, columns=["model_version"])[0].value_counts().to_pylist():
+            versions = pq.read_table(file.path, columns=["model_version"], read_dictionary=["model_version"])[0]
+            for pair in versions.value_counts().to_pylist():
                 found[pair["values"], file.event_date] += pair["counts"]
     return found
 
@@ -72,8 +73,11 @@ def _rows_by_day(folder: Path) -> Counter[dt.date]:
     return Counter({_EPOCH + dt.timedelta(days=pair["values"]): pair["counts"] for pair in counts})
 
 
-def _less_stored(rows: DataFrame, lake: Lake, version: str) -> DataFrame:
-    stored = lake.read("predictions").where(F.col("model_version") == version).select("event_id")
+def _less_stored(rows: DataFrame, lake: Lake, version: str, days: Collection[dt.date]) -> DataFrame:
+    stored = lake.read("predictions").where(
+        F.col("event_date").isin(sorted(days)) & (F.col("model_version") == version)
+    )
+    stored = stored.select("event_id")
     return rows.join(stored, "event_id", "left_anti").select(rows.columns)
 
 

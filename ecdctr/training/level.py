@@ -102,7 +102,7 @@ def train_level(collective: Collective, task: LevelTask, signals: Signals) -> di
             task, collective, [task.score], epoch=0, shuffle=False, batch_size=LOOK_ROWS, names=True
         )
         if isinstance(model, AutoFT):
-            statistics = PolicyStatistics(model)
+            statistics = PolicyStatistics(model, task.score_day)
             write_predictions(model, batches, Path(task.score_dir), collective, statistics.add)
             record["policies"] = statistics.gather(collective)
         else:

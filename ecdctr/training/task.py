@@ -1,6 +1,7 @@
 """The task of training one level: everything that decides its result, as JSON."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,6 +136,8 @@ class LevelTask(Settings):
     """Batches of the training rows over which running statistics of batch normalisation begin as a mean; 0: as they are."""
     export_snapshot: bool = False
     score: Files | None = None
+    score_day: int | None = None
+    """Days since 1970 of the day that is scored; what else is to be scored are held-out rows of others."""
     score_dir: str | None = None
     store: str
     checkpoints: str
@@ -150,16 +153,20 @@ class LevelTask(Settings):
         return as_feature_set(self.features)
 
     def digest(self) -> str:
-        """SHA-256 over all that decides the parameters; paths of folders are left out."""
+        """SHA-256 over all that decides the parameters: of files their names, not where they lie or which version of a table has them."""
         elsewhere: Any = {
-            "version": True, "store": True, "checkpoints": True, "score": True, "score_dir": True,
+            "version": True, "store": True, "checkpoints": True, "score": True, "score_day": True, "score_dir": True,
             "training": {"tables"},
             "start": {"artifact"}, "tower": {"artifact"}, "history": {"snapshots": {"__all__": {"folder"}}},
             # Where nothing expires a task is what it was before anything could.
             "expired": {"folder"} if self.expired else True,
         }  # fmt: skip
-        tree = self.model_dump_json(exclude=elsewhere)
-        return hashlib.sha256(tree.encode()).hexdigest()
+        tree = self.model_dump(mode="json", exclude=elsewhere)
+        for files in (*tree["train"], *tree["validation"]):
+            del files["version"]
+            # A table's files have names of their own, below folders that tell their day.
+            files["files"] = [("/".join(Path(path).parts[-2:]), rows) for path, rows in files["files"]]
+        return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
 
     @property
     def train_rows(self) -> int:

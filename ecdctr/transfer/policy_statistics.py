@@ -16,26 +16,24 @@ from ecdctr.transfer.autoft import AutoFT
 class PolicyStatistics:
     """Collected on each rank while a day is scored, then summed over ranks.
 
-    That day is the newest one of the rows: what is scored beside it are held-out rows of days before.
-
     Args:
         model: Whose choices are counted.
+        day: The day, since 1970: what else is scored beside it are held-out rows of other days; None: all rows count.
     """
 
-    def __init__(self, model: AutoFT) -> None:
-        self.model = model
+    def __init__(self, model: AutoFT, day: int | None = None) -> None:
+        self.model, self.day = model, day
         self._users: list[NDArray[np.uint64]] = []
         self._taken: list[NDArray[np.float64]] = []
-        self._days: list[NDArray[np.int64]] = []
 
     def add(self, batch: Batch) -> None:
         """Count the choices of the batch that the model has scored last; it must name its users."""
         assert self.model.choice is not None
         assert batch.user is not None
+        scored = np.ones(len(batch), bool) if self.day is None else batch.day.cpu().numpy() == self.day
         # Hashed, since user ids of all ranks are compared, and a number travels better than a name.
-        self._users.append(hash_array(np.array(batch.user, dtype=object), categorize=False))
-        self._taken.append(self.model.choice.taken.double().cpu().numpy())
-        self._days.append(batch.day.cpu().numpy())
+        self._users.append(hash_array(np.array(batch.user, dtype=object), categorize=False)[scored])
+        self._taken.append(self.model.choice.taken.double().cpu().numpy()[scored])
 
     def gather(self, collective: Collective) -> dict[str, Any]:
         """Figures over the day's rows of all ranks, the same on each.
@@ -44,11 +42,8 @@ class PolicyStatistics:
             `decisions`: names in order; `rows` and `tuned`: by activity, that is by how many of the day's rows are the
             user's, the number of rows and for each decision the share of rows that were sent the tuned way.
         """
-        days = np.concatenate([np.zeros(0, np.int64), *self._days])
-        newest = collective.all_gather(torch.from_numpy(np.unique(days)[-1:])).tolist()
-        scored = days == max(newest, default=0)
-        users = np.concatenate([np.zeros(0, np.uint64), *self._users])[scored]
-        taken = np.concatenate([np.zeros((0, len(self.model.names))), *self._taken])[scored]
+        users = np.concatenate([np.zeros(0, np.uint64), *self._users])
+        taken = np.concatenate([np.zeros((0, len(self.model.names))), *self._taken])
         everybody = collective.all_gather(torch.from_numpy(users.view(np.int64))).numpy().view(np.uint64)
         known, rows = np.unique(everybody, return_counts=True)
         bucket, names = activity_buckets(rows[np.searchsorted(known, users)])

@@ -381,7 +381,7 @@ def test_statistics_count_choices_by_the_user_s_rows_over_all_ranks():
 
     def share(collective):
         part = data.slice(0, 11) if collective.rank == 0 else data.slice(11, len(data))
-        statistics = PolicyStatistics(models[collective.rank])
+        statistics = PolicyStatistics(models[collective.rank], int(data.day[-1]))
         for half in (part.slice(0, 4), part.slice(4, len(part)), part.slice(0, 0)):
             models[collective.rank](half)
             statistics.add(half)

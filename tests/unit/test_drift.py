@@ -136,7 +136,10 @@ def test_a_mark_at_the_beginning_is_no_part_of_a_name_and_other_packings_are_lef
     packed.write_bytes(b"BZh9")
     assert columns_of(marked, "csv") == columns_of(plain, "csv") == {"user": "text", "item": "text"}
     assert columns_of(packed, "csv") is None
-    names = [str(file) for file in (marked, plain, packed)]
+    # An hour without a row, written without a header.
+    packed.with_name("0.csv").write_text("")
+    assert columns_of(packed.with_name("0.csv"), "csv") is None
+    names = [str(file) for file in (packed.with_name("0.csv"), marked, plain, packed)]
     refuse_drift("csv", "fail", "dataset.ads", names, names[1:], ["user", "item"])
     plain.write_text("user\n", encoding="utf-8")
     with pytest.raises(InputError, match="column 'item' \\(text\\) is missing"):

@@ -134,6 +134,18 @@ def test_the_list_is_part_of_what_a_version_is_and_its_place_is_not(tmp_path):
     assert len(set(digests)) == 3
 
 
+def test_a_task_is_known_by_its_files_wherever_they_lie_and_whatever_was_added_beside_them(tmp_path):
+    files = samples(tmp_path / "plain.parquet")
+    digests = []
+    for day, version, rows in (("d=1", 0, 9), ("d=1", 7, 9), ("d=2", 7, 9), ("d=1", 7, 8)):
+        for warehouse in ("/warehouse", "/mnt/moved"):
+            paths = [(f"{warehouse}/ad_samples/{day}/part-0.parquet", rows)]
+            of = files.model_copy(update={"version": version, "files": paths})
+            digests.append(task(tmp_path, "v", files).model_copy(update={"train": [of], "validation": [of]}).digest())
+    assert len(set(digests[:4])) == 1
+    assert len(set(digests)) == 3
+
+
 def test_a_list_that_is_not_whole_is_named(tmp_path):
     files = samples(tmp_path / "plain.parquet")
     expired = written(tmp_path / "expired")

@@ -1,5 +1,6 @@
 """A model that was published before its day's rows were there scores them later, as it would have then."""
 
+import json
 from collections import Counter
 from types import SimpleNamespace
 
@@ -59,8 +60,10 @@ class Published(Publisher):
         return [entry for entry in self.entries if entry.arm == arm]
 
 
-def entry(offset: int):
-    return SimpleNamespace(version=f"v{offset}", arm="ecdctr", date=day(offset))
+def entry(offset: int, **record):
+    return SimpleNamespace(
+        version=f"v{offset}", arm="ecdctr", date=day(offset), metrics_json=json.dumps({"score_seconds": 0.1} | record)
+    )
 
 
 def test_unscored_are_those_whose_day_has_more_rows_than_predictions(monkeypatch):
@@ -70,9 +73,13 @@ def test_unscored_are_those_whose_day_has_more_rows_than_predictions(monkeypatch
     publisher = Published(
         [entry(offset) for offset in range(6, 10)], 2 * [(day(offset), 3) for offset in range(9)], stored
     )
-    assert [each.version for each in publisher.unscored("ecdctr", day(20))] == ["v7", "v8"]
-    assert [each.version for each in publisher.unscored("ecdctr", day(7))] == ["v7"]
-    assert publisher.unscored("target_only", day(20)) == []
+    assert [each.version for each in publisher.unscored("ecdctr", day(0), day(20))] == ["v7", "v8"]
+    assert [each.version for each in publisher.unscored("ecdctr", day(0), day(7))] == ["v7"]
+    assert [each.version for each in publisher.unscored("ecdctr", day(8), day(20))] == ["v8"]
+    assert publisher.unscored("target_only", day(0), day(20)) == []
+    # What had no row when it was published is looked for however old it is.
+    publisher.entries[1].metrics_json = "{}"
+    assert [each.version for each in publisher.unscored("ecdctr", day(20), day(20))] == ["v7"]
 
 
 def test_the_next_days_training_scores_them(monkeypatch):

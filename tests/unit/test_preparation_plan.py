@@ -57,10 +57,12 @@ def test_a_day_that_lies_below_the_date_asked_for_never_takes_prepared_days_back
     assert plan([*LOG, ("e", 4, 1, 7)], until=day(3)).until == day(5)
 
 
-@pytest.mark.parametrize(("asked", "maturing", "until"), [(20, 0, 5), (20, 1, 6), (6, 2, 6), (4, 1, 4)])
-def test_days_that_no_log_has_come_to_are_not_prepared(asked, maturing, until):
-    first = plan(LOG, [], done=None, closed=None, until=day(asked), maturing=maturing)
-    assert (first.until, first.new[-1]) == (day(until), day(min(asked - 1, 4)))
+@pytest.mark.parametrize(
+    ("asked", "maturing", "until", "known"), [(20, 0, 5, 5), (20, 1, 5, 6), (6, 2, 5, 6), (4, 1, 4, 4), (None, 1, 5, 5)]
+)
+def test_days_that_no_log_has_come_to_are_not_prepared_while_clicks_of_them_may_be_known(asked, maturing, until, known):
+    first = plan(LOG, [], done=None, closed=None, until=asked and day(asked), maturing=maturing)
+    assert (first.until, first.new[-1], first.known) == (day(until), day(until - 1), day(known))
 
 
 def test_a_day_that_left_the_log_is_nothing_to_write():

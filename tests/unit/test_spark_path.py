@@ -17,6 +17,8 @@ pytestmark = pytest.mark.unit
         ("/my logs/5%20 of/day_*.csv", "file:/my logs/5%20 of/day_*.csv"),
         ("logs", "file:/work/logs"),
         ("file:///logs/a%20b", "file:///logs/a%20b"),
+        ("file:/logs/a b", "file:/logs/a b"),
+        ("hdfs:/tables/scores", "hdfs:/tables/scores"),
         ("hdfs://head:8020/logs", "hdfs://head:8020/logs"),
         ("s3a://bucket/logs/*.parquet", "s3a://bucket/logs/*.parquet"),
     ],

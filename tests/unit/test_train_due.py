@@ -59,7 +59,7 @@ class Shop:
     def actr(self, date, arm, *, score):
         return self._add("actr", arm.name, date)
 
-    def unscored(self, arm, until):
+    def unscored(self, arm, since, until):
         return self.late
 
     def score(self, entry):
