@@ -1,6 +1,7 @@
 """Who is at work on a warehouse: one writer at a time, and readers whose pinned versions must stay."""
 
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -37,20 +39,32 @@ def exclusive(root: Path, job: str, wait_seconds: float = WAIT_SECONDS) -> Itera
     folder.mkdir(parents=True, exist_ok=True)
     deadline, told = time.monotonic() + wait_seconds, False
     with (folder / f"{job}.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TemporaryError(
-                        f"another {job} of {root} has not ended for {wait_seconds:,.0f} s", hint="try again later"
-                    ) from None
-                if not told:
-                    logger.info("waiting for another %s of %s", job, root)
-                    told = True
-                time.sleep(0.2)
+        while not _locked(file, root):
+            if time.monotonic() > deadline:
+                raise TemporaryError(
+                    f"another {job} of {root} has not ended for {wait_seconds:,.0f} s", hint="try again later"
+                )
+            if not told:
+                logger.info("waiting for another %s of %s", job, root)
+                told = True
+            time.sleep(0.2)
         yield
+
+
+def _locked(file: IO[str], root: Path) -> bool:
+    """Whether the lock is held now; a file system without locks, which nobody can hold there, is no reason to wait."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _warn_of_no_locks(root, str(error))
+    return True
+
+
+@functools.cache
+def _warn_of_no_locks(root: Path, reason: str) -> None:
+    logger.warning("%s has no locks (%s): see to it that one job at a time writes there", root, reason)
 
 
 class Lease:

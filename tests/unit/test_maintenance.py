@@ -1,7 +1,10 @@
 """Clean-up against logs written out by hand: what is live, leased or young stays."""
 
 import datetime as dt
+import errno
+import fcntl
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -150,3 +153,16 @@ def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
     job.communicate()
     with exclusive(tmp_path, "prepare", 5):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_jobs_go_on_with_one_warning(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with caplog.at_level(logging.WARNING), exclusive(tmp_path, "prepare", 0), exclusive(tmp_path, "prepare", 0):
+        pass
+    (warning,) = caplog.messages
+    assert str(tmp_path) in warning
+    assert os.strerror(number) in warning
