@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -14,13 +15,14 @@ from pyspark.sql import functions as F
 
 from ecdctr.config import Config
 from ecdctr.etl.vocabulary import expired_ids
+from ecdctr.lake.paths import spark_path
 from ecdctr.lake.tables import Lake
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "_expired"
 KEPT_SECONDS = 7 * 86_400.0
-"""Lists of earlier days go after this; a level that is resumed later makes its list anew."""
+"""Lists that nobody has asked for so long go; a level that is resumed later makes its list anew."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class ExpiredTokens:
     digest: str
     counts: dict[str, int]
 
+    def renew(self) -> bool:
+        """Keep the files for another while; False where there should be some and are none."""
+        if not self.counts:
+            return True
+        try:
+            os.utime(self.folder)
+        except FileNotFoundError:
+            return False
+        return True
+
 
 def write_expired(lake: Lake, config: Config, date: dt.date, root: Path) -> ExpiredTokens:
     """Write the ids that have expired by `date`; none is ever collected.
@@ -52,18 +64,18 @@ def write_expired(lake: Lake, config: Config, date: dt.date, root: Path) -> Expi
         share = F.shiftrightunsigned(F.xxhash64("id"), 32)
         found = ids.groupBy("field").agg(F.count("*").alias("n"), F.sum(share).alias("sum")).orderBy("field").collect()
         digest = hashlib.sha256(json.dumps([[r["field"], r["n"], r["sum"]] for r in found]).encode()).hexdigest()
-        folder = root / FOLDER / f"{date}-{digest[:16]}"
-        _forget_old(folder.parent)
-        if found and not folder.exists():
-            draft = folder.with_name(f".{uuid.uuid4().hex}")
-            ids.write.partitionBy("field").parquet(str(draft))
-            _move(draft, folder)
+        counts = {row["field"]: row["n"] for row in found}
+        expired = ExpiredTokens(root / FOLDER / f"{date}-{digest[:16]}", digest, counts)
+        if not expired.renew():
+            draft = expired.folder.with_name(f".{uuid.uuid4().hex}")
+            ids.write.partitionBy("field").parquet(spark_path(draft))
+            _move(draft, expired.folder)
+        _forget_old(root / FOLDER)
     finally:
         ids.unpersist()
-    counts = {row["field"]: row["n"] for row in found}
     if counts:
         logger.info("expired by %s: %s", date, ", ".join(f"{count:,} of {name}" for name, count in counts.items()))
-    return ExpiredTokens(folder, digest, counts)
+    return expired
 
 
 def _move(draft: Path, folder: Path) -> None:
@@ -78,5 +90,11 @@ def _move(draft: Path, folder: Path) -> None:
 
 def _forget_old(root: Path) -> None:
     for folder in root.glob("*") if root.exists() else []:
-        if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                # At once, so that nobody takes half a list for a whole one.
+                gone = folder.rename(root / f".{uuid.uuid4().hex}")
+                shutil.rmtree(gone, ignore_errors=True)
+        except OSError:
+            # Another job was faster, or the list is another user's.
+            continue

@@ -202,7 +202,8 @@ class Workspace:
 
     def expired(self, date: dt.date) -> ExpiredTokens:
         """Ids of tokens that were not seen for their `expire_after` days before `date`, written for the ranks."""
-        if date not in self._expired:
+        # A job may run for longer than a list is kept that nobody asks for.
+        if date not in self._expired or not self._expired[date].renew():
             self._expired[date] = write_expired(self.lake, self.config, date, self.root)
         return self._expired[date]
 

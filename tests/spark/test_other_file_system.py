@@ -4,6 +4,7 @@ import datetime as dt
 
 import pytest
 
+from ecdctr.etl import expiry
 from ecdctr.etl.ingest import look_through
 from ecdctr.etl.nanoseconds import read_parquet
 from ecdctr.etl.prepare import prepare
@@ -80,3 +81,11 @@ def test_outputs_and_what_is_written_together_are_local(spark, tmp_path, elsewhe
         assert replace_day(spark, path, spec, row, day) == 1
     assert is_delta(spark, path)
     assert (tmp_path / PLACE / "scores" / "_delta_log").is_dir()
+
+
+def test_lists_of_expired_ids_are_local(spark, make_config, tmp_path, monkeypatch, elsewhere):
+    rows = local_frame(spark, [("item_id", 3)], "field string, id bigint")
+    monkeypatch.setattr(expiry, "expired_ids", lambda *_: rows)
+    root = tmp_path / PLACE
+    found = expiry.write_expired(Lake(spark, root), make_config(), dt.date(2024, 1, 1), root)
+    assert [file.suffix for file in (found.folder / "field=item_id").glob("[!.]*")] == [".parquet"]
