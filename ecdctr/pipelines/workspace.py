@@ -133,12 +133,16 @@ class Workspace:
         return self.all_features.without(self.config.dataset.read_by_minet())
 
     def pinned(self, table: str) -> PinnedFiles:
-        """The exact files of the newest version of a samples table, pinned for the length of the command."""
+        """The exact files of the newest version of a samples table, pinned for the length of the command.
+
+        Raises:
+            TemporaryError: The vocabulary was dealt anew since this command first read a table.
+        """
         if table not in self._pins:
-            # Rows with ids of two generations must never meet in one model.
-            self._generation = generation_of(self.lake, table)
-            self._pins[table] = self.lake.pin(table)
-            self.lease.pin(table, self._pins[table].version)
+            with self._one_generation(table):
+                pinned = self.lake.pin(table)
+            self._pins[table] = pinned
+            self.lease.pin(table, pinned.version)
         return self._pins[table]
 
     def generation(self) -> int:
@@ -146,6 +150,24 @@ class Workspace:
         if self._generation is None:
             self._generation = generation_of(self.lake)
         return self._generation
+
+    @contextmanager
+    def _one_generation(self, table: str = "vocabulary") -> Iterator[None]:
+        """Hold what is read of a table to the generation of all that was read before: ids of two must never meet in one model."""
+        self._hold_generation(table)
+        yield
+        # A compaction may have come between.
+        self._hold_generation(table)
+
+    def _hold_generation(self, table: str) -> None:
+        found = generation_of(self.lake, table)
+        if self._generation is None:
+            self._generation = found
+        if found != self._generation:
+            raise TemporaryError(
+                f"{table} is of vocabulary generation {found} by now; this command has begun with {self._generation}",
+                hint="call again",
+            )
 
     def refuse_unprepared(self, date: dt.date) -> None:
         """Refuse to train for a day while rows before it are missing: later versions go on from there, and would leave them out.
@@ -197,14 +219,18 @@ class Workspace:
     def rows_until(self, date: dt.date) -> dict[str, int]:
         """Table rows of each vocabulary as known from days strictly before `date`."""
         if self._marks is None:
-            self._marks = high_water_marks(self.lake, self.all_features)
+            with self._one_generation():
+                marks = high_water_marks(self.lake, self.all_features)
+            self._marks = marks
         return self._marks.rows_until(date)
 
     def expired(self, date: dt.date) -> ExpiredTokens:
         """Ids of tokens that were not seen for their `expire_after` days before `date`, written for the ranks."""
         # A job may run for longer than a list is kept that nobody asks for.
         if date not in self._expired or not self._expired[date].renew():
-            self._expired[date] = write_expired(self.lake, self.config, date, self.root)
+            with self._one_generation():
+                found = write_expired(self.lake, self.config, date, self.root)
+            self._expired[date] = found
         return self._expired[date]
 
     def count_entities(self) -> dict[str, int]:

@@ -1,13 +1,18 @@
-"""Models whose ids mean other tokens by now are not taken for published, and whoever needs one is told why."""
+"""Models whose ids mean other tokens by now are not taken for published, and whoever needs one is told why; none has ids of two."""
 
+import datetime as dt
 import json
 from types import SimpleNamespace
 
 import pytest
 
-from ecdctr.exceptions import InputError
+from ecdctr.config import load_config
+from ecdctr.etl.preparation import Note
+from ecdctr.exceptions import InputError, TemporaryError
+from ecdctr.pipelines import workspace as workspaces
 from ecdctr.pipelines.publish import Publisher
 from ecdctr.pipelines.workspace import Workspace
+from tests.unit.test_levels_baselines import SIMULATED
 
 pytestmark = pytest.mark.unit
 
@@ -49,3 +54,62 @@ def test_versions_of_another_generation_are_left_out_and_refused():
     third = Publisher(Place(2, [old, new]))
     assert third.versions("cpm", "ecdctr") == [new]
     third.refuse_other_generation("cpm", "ecdctr")
+
+
+TABLES = ("vocabulary", "natural_samples", "ad_samples")
+
+
+def deal(root, version, generation, tables=TABLES):
+    """Commit to tables as a preparation does, with ids of a generation."""
+    day = dt.date(2024, 1, 1)
+    note = Note(version, day, day, None, "", None, rest=False, generation=generation).to_json()
+    first = [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}, {"metaData": {"schemaString": "{}"}}]
+    for table in tables:
+        (root / table / "_delta_log").mkdir(parents=True, exist_ok=True)
+        actions = [{"commitInfo": {"userMetadata": note}}, *([] if version else first)]
+        (root / table / "_delta_log" / f"{version:020d}.json").write_text("\n".join(map(json.dumps, actions)))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with Workspace(load_config(SIMULATED, [f"warehouse={tmp_path}"])) as workspace:
+        deal(workspace.root, 0, 1)
+        yield workspace
+
+
+DATE = dt.date(2024, 1, 3)
+READS = {
+    "samples": lambda opened: opened.pinned("ad_samples"),
+    "rows": lambda opened: opened.rows_until(DATE),
+    "expired": lambda opened: opened.expired(DATE),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("within", [False, True])
+def test_a_vocabulary_dealt_anew_between_two_looks_at_tables_ends_the_command(opened, monkeypatch, read, within):
+    def look(*_):
+        if within and opened.generation() == 1:
+            deal(opened.root, 1, 2)
+        return SimpleNamespace(version=0, rows_until=lambda date: {}, renew=lambda: True)
+
+    monkeypatch.setattr(workspaces, "high_water_marks", look)
+    monkeypatch.setattr(workspaces, "write_expired", look)
+    if within:
+        monkeypatch.setattr(opened.lake, "pin", look)
+    assert opened.generation() == 1
+    if not within:
+        opened.pinned("natural_samples")
+        deal(opened.root, 1, 2)
+    for _ in range(2):
+        with pytest.raises(TemporaryError, match="of vocabulary generation 2 by now; this command has begun with 1"):
+            READS[read](opened)
+    opened.forget_pins()
+    READS[read](opened)
+    assert opened.generation() == 2
+
+
+def test_days_prepared_between_two_looks_at_tables_end_nothing(opened):
+    assert opened.pinned("natural_samples").version == 0
+    deal(opened.root, 1, 1)
+    assert [opened.pinned(table).version for table in TABLES[1:]] == [0, 1]
