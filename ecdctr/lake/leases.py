@@ -23,6 +23,8 @@ FOLDER = "_leases"
 WAIT_SECONDS = 3600.0
 ELSEWHERE_SECONDS = 2 * 86_400.0
 """Leases of other machines, whose processes cannot be looked at, hold this long after they were last renewed."""
+RENEWED_SECONDS = 60.0
+"""A lease is renewed this often at most."""
 
 
 @contextmanager
@@ -77,10 +79,26 @@ class Lease:
     def __init__(self, root: Path) -> None:
         self.path = root / FOLDER / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._pins: dict[str, set[int]] = {}
+        self._renewed = 0.0
 
     def pin(self, table: str, version: int) -> None:
         """Hold a version until `release`, or until this process ends."""
         self._pins.setdefault(table, set()).add(version)
+        self._write()
+
+    def renew(self) -> None:
+        """Show other machines that the job goes on; to be called often, since it costs next to nothing."""
+        if not self._pins or time.monotonic() - self._renewed < RENEWED_SECONDS:
+            return
+        self._renewed = time.monotonic()
+        try:
+            os.utime(self.path)
+        except FileNotFoundError:
+            # This machine may have stood still for so long that another one took the job for ended.
+            self._write()
+
+    def _write(self) -> None:
+        self._renewed = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tree = {
             "host": socket.gethostname(),

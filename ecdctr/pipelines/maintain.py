@@ -25,10 +25,12 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
     settings = workspace.config.maintenance
     now = now or dt.datetime.now(dt.UTC)
     with exclusive(workspace.root, "vacuum"):
+        # Before the ledger: a job that publishes and ends between the two is in both, the other way round in neither.
+        held = leased(workspace.root)
         ledger = workspace.ledger
         models = live_models(ledger.versions(), ledger.aliases(), now - dt.timedelta(days=settings.models))
         pins = pins_of(models.values())
-        for table, versions in leased(workspace.root).items():
+        for table, versions in held.items():
             pins.setdefault(table, set()).update(versions)
         plans = plan_sweeps(workspace.root, pins, now - dt.timedelta(days=settings.retention))
         if remove:

@@ -143,6 +143,7 @@ class Workspace:
                 pinned = self.lake.pin(table)
             self._pins[table] = pinned
             self.lease.pin(table, pinned.version)
+        self.lease.renew()
         return self._pins[table]
 
     def generation(self) -> int:
@@ -245,7 +246,13 @@ class Workspace:
             self._ranks = self._start_ranks()
         if self._stopping:
             raise TemporaryError("stopped as asked", hint="call again to go on")
-        with self.progress.level(label) as on_progress:
+        self.lease.renew()
+        with self.progress.level(label) as show:
+
+            def on_progress(progress: dict[str, Any]) -> None:
+                self.lease.renew()
+                show(progress)
+
             results = self._ranks.call(name, payload, on_progress=on_progress)
         # Of the first version that these ranks train: what lies between their start and their first step.
         self.opening = self.opening or results[0].get("opening", {})
@@ -281,6 +288,8 @@ class Workspace:
         other.hooks, other.progress, other.publishing = self.hooks, self.progress, self.publishing
         # Opened once: it removes what interrupted writers have left, which another thread's writers would look like.
         other.store = self.store
+        # What the other works on is pinned here, and renewed from there.
+        other.lease = self.lease
         for table in ("natural_samples", "ad_samples"):
             self.pinned(table)
         self.rows_until(dt.date.min)

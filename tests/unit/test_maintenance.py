@@ -9,13 +9,20 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from ecdctr.config import load_config
+from ecdctr.config.operations import MaintenanceConfig
 from ecdctr.exceptions import InputError, TemporaryError
+from ecdctr.lake import leases
 from ecdctr.lake.leases import FOLDER, Lease, exclusive, leased
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.lake.maintenance import live_models, pins_of, plan_sweeps, sweep
+from ecdctr.pipelines.maintain import vacuum
+from ecdctr.pipelines.workspace import Workspace
+from tests.unit.test_levels_baselines import SIMULATED
 
 pytestmark = pytest.mark.unit
 
@@ -135,6 +142,89 @@ def test_leases_of_other_machines_run_out_and_unreadable_ones_stop_a_clean_up(tm
     lease.path.write_text("{")
     with pytest.raises(TemporaryError, match="no readable lease"):
         leased(tmp_path)
+
+
+class Publishing:
+    """A ledger; the moment before it is read, or after, the job that reads version 1 publishes its model and ends."""
+
+    def __init__(self, lease, before):
+        self.lease, self.before, self.entries = lease, before, []
+
+    def versions(self):
+        found = list(self.entries)
+        self.entries.append(entry("made", 25, tables={TABLE: 1}))
+        self.lease.release()
+        return list(self.entries) if self.before else found
+
+    def aliases(self):
+        return {}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_job_reads_stays_when_it_publishes_and_ends_during_the_clean_up(root, before):
+    lease = Lease(root)
+    lease.pin(TABLE, 1)
+    workspace = SimpleNamespace(
+        root=root, ledger=Publishing(lease, before), config=SimpleNamespace(maintenance=MaintenanceConfig())
+    )
+    vacuum(workspace, remove=True, now=NOW)
+    assert (root / TABLE / "a.parquet").exists()
+    assert not (root / TABLE / "c.parquet").exists()
+
+
+def seconds_old(lease, seconds):
+    moment = lease.path.stat().st_mtime - seconds
+    os.utime(lease.path, (moment, moment))
+    return lease.path.stat().st_mtime
+
+
+def test_a_lease_is_renewed_once_a_minute_and_written_anew_where_another_machine_removed_it(tmp_path, monkeypatch):
+    lease = Lease(tmp_path)
+    lease.renew()
+    assert not lease.path.exists()
+    lease.pin(TABLE, 1)
+    text, old = lease.path.read_text(), seconds_old(lease, 1000)
+    lease.renew()
+    assert lease.path.stat().st_mtime == old
+    monkeypatch.setattr(leases, "RENEWED_SECONDS", 0)
+    lease.renew()
+    assert lease.path.stat().st_mtime > old + 900
+    lease.path.unlink()
+    lease.renew()
+    assert lease.path.read_text() == text
+    lease.release()
+    lease.renew()
+    assert not lease.path.exists()
+
+
+def test_whatever_a_command_does_renews_its_lease_and_so_do_its_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "RENEWED_SECONDS", 0)
+    with Workspace(load_config(SIMULATED, [f"warehouse={tmp_path}"])) as opened:
+        for table in (TABLE, "natural_samples"):
+            actions = {"protocol": {"minReaderVersion": 1}}, {"metaData": {"schemaString": "{}"}}
+            commit(opened.root / table, 0, *actions)
+        opened.pinned(TABLE)
+        monkeypatch.setattr(opened, "rows_until", lambda date: {})
+        ages = []
+
+        class Ranks:
+            def call(self, name, payload, on_progress):
+                for _ in range(2):
+                    ages.append(opened.lease.path.stat().st_mtime)
+                    seconds_old(opened.lease, 1000)
+                    on_progress({})
+                return [{}]
+
+        for at in (opened, opened.beside(1)):
+            at._ranks = Ranks()
+            old = seconds_old(opened.lease, 1000)
+            at.pinned(TABLE)
+            assert opened.lease.path.stat().st_mtime > old + 900
+            old = seconds_old(opened.lease, 1000)
+            at.call("task", {}, "level")
+            assert min(*ages, opened.lease.path.stat().st_mtime) > old + 900
+            at._ranks = None
+        assert leased(opened.root) == {TABLE: {0}, "natural_samples": {0}}
 
 
 def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
