@@ -20,8 +20,11 @@ from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 from ecdctr_steps import EcdctrStep, LedgerSensor
 
-DAY = "{{ params.date or (data_interval_start | ds) }}"
-NEXT = "{{ macros.ds_add(params.date or (data_interval_start | ds), 1) }}"
+DATE = "params.date or (data_interval_start | ds)"
+DAY = f"{{{{ {DATE} }}}}"
+NEXT = f"{{{{ macros.ds_add({DATE}, 1) }}}}"
+# Airflow's own `ds` of a run by hand is the day of its start, whatever `params.date` says.
+DS = f"{{% set ds = {DATE} %}}{{% set ds_nodash = ds.replace('-', '') %}}"
 
 
 def daily_pipeline(
@@ -48,8 +51,9 @@ def daily_pipeline(
         schedule: When the logs of the day before are complete, in UTC.
         overrides: `key.path=value`, as `--set` takes them.
         levels: Those that the arms of the configuration need: only ("actr",) for ads alone.
-        logs_marker: A file that says that the logs of a day are complete, with {{ ds }} for the day; None: `prepare`
-            itself tells, by ending with exit code 3, as long as no row of a new day has come.
+        logs_marker: A file that says that the logs of a day are complete, with {{ ds }} or {{ ds_nodash }} for the day
+            that the run works on; None: `prepare` itself tells, by ending with exit code 3, as long as no row of a new
+            day has come.
         tries: How often a step that is not ready, or failed for a reason that passes, is tried again.
         pause: Time between tries; grows up to six-fold.
         spark: Further arguments of `SparkSubmitOperator`: conn_id, packages, total_executor_cores, driver_memory, …
@@ -76,7 +80,9 @@ def daily_pipeline(
 
         prepare = step("prepare", "prepare", "--until", NEXT)
         if logs_marker is not None:
-            FileSensor(task_id="logs_arrived", filepath=logs_marker, mode="reschedule", poke_interval=300) >> prepare
+            FileSensor(
+                task_id="logs_arrived", filepath=DS + logs_marker, mode="reschedule", poke_interval=300,
+            ) >> prepare  # fmt: skip
         trained, before = [], None
         for level in levels:
             # Skipped steps are no failures: a day that is prepared already, a level that is not due.

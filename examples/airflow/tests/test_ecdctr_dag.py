@@ -147,6 +147,34 @@ def test_a_marker_of_the_logs_and_fewer_levels(site):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("asked", "marker", "waited_for"),
+    [
+        (None, "/logs/{{ ds }}/_SUCCESS", "/logs/2024-03-05/_SUCCESS"),
+        ("2024-02-29", "/logs/{{ ds }}/_SUCCESS", "/logs/2024-02-29/_SUCCESS"),
+        ("2024-02-29", "/logs/{{ds_nodash}}.done", "/logs/20240229.done"),
+        ("2024-02-29", "/logs/{{ macros.ds_format(ds, '%Y-%m-%d', '%Y/%m') }}", "/logs/2024/02"),
+        ("2024-02-29", "/logs/_SUCCESS", "/logs/_SUCCESS"),
+    ],
+)
+def test_the_marker_is_that_of_the_day_that_all_steps_work_on(site, asked, marker, waited_for):
+    import pendulum
+    from airflow.sdk.execution_time import macros
+    from ecdctr_dag import daily_pipeline
+
+    dag = daily_pipeline("marked", start_date=START, logs_marker=marker, **site.options)
+    # What Airflow gives a run that is started by hand on 2024-03-06: `ds` is the day of its start.
+    context = {
+        "params": {"date": asked}, "data_interval_start": pendulum.datetime(2024, 3, 5, 1, 30), "macros": macros,
+        "ds": "2024-03-06", "ds_nodash": "20240306",
+    }  # fmt: skip
+    for name in ("logs_arrived", "train_tpm"):
+        dag.task_dict[name].render_template_fields(context)
+    assert dag.task_dict["logs_arrived"].filepath == waited_for
+    arguments = dag.task_dict["train_tpm"].application_args
+    assert arguments[arguments.index("--date") + 1] == (asked or "2024-03-05")
+
+
 def _step(site, **more):
     from ecdctr_steps import EcdctrStep
 
