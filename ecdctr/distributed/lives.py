@@ -28,7 +28,9 @@ class Lives:
             life = self._mailbox.read(life_name(rank))
             if life is not None:
                 self._last[rank] = life
-                self._silent[rank] = self._pulses[rank].see(life["beat"])
+            # A sign that can no longer be read is silence, too.
+            if rank in self._last:
+                self._silent[rank] = self._pulses[rank].see(self._last[rank]["beat"])
 
     def silence(self, rank: int) -> float:
         """For how many seconds a rank has given no sign; 0 while it has never given one."""

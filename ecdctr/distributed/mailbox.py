@@ -10,6 +10,7 @@
 Lives are told by a counter that changes, never by a file's time: clocks of machines differ.
 """
 
+import errno
 import json
 import os
 import time
@@ -18,6 +19,8 @@ from typing import Any
 
 STOP, CLOSE, ABORT = "stop", "close", "abort"
 DRIVER = "driver.json"
+OPENINGS = 4
+"""How often a file is opened whose replacement took away what was being read."""
 
 
 class Mailbox:
@@ -33,11 +36,17 @@ class Mailbox:
         unfinished.replace(self.folder / name)
 
     def read(self, name: str) -> Any | None:
-        """The value of a file; None while there is none."""
-        try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+        """The value of a file; None while there is none, or none that stays long enough to be read."""
+        for _ in range(OPENINGS):
+            try:
+                return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                # NFS does not keep a replaced file for those who have it open.
+                if error.errno != errno.ESTALE:
+                    raise
+        return None
 
     def raise_flag(self, name: str) -> None:
         """Set `STOP`, `CLOSE` or `ABORT`."""

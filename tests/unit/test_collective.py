@@ -1,7 +1,10 @@
 """What ranks do together, on one process and on threads; and errors that travel."""
 
+import errno
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ from ecdctr.distributed.failures import ExchangeError, describe, revive, worst
 from ecdctr.distributed.inline import run_inline
 from ecdctr.distributed.inline_session import InlineSession
 from ecdctr.distributed.launch import parts_of_start
-from ecdctr.distributed.mailbox import Mailbox, Pulse
+from ecdctr.distributed.lives import Lives
+from ecdctr.distributed.mailbox import OPENINGS, Mailbox, Pulse, life_name
 from ecdctr.distributed.single import SingleProcess
 from ecdctr.distributed.spark_slots import check_spark
 from ecdctr.distributed.tasks import current_signals, run_task
@@ -123,6 +127,44 @@ def test_a_mailbox_shows_whole_files_only(tmp_path):
     mailbox.write("a.json", {"x": [2]})
     assert mailbox.read("a.json") == {"x": [2]}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def failing_reads(monkeypatch, number: int, times: int) -> None:
+    """Have the first so many reads of files end in an error, as NFS does when a file is replaced meanwhile."""
+    whole, left = Path.read_text, [number] * times
+
+    def read_text(path: Path, **options) -> str:
+        if left:
+            raise OSError(left.pop(), "as told")
+        return whole(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+def test_a_file_that_was_replaced_while_it_was_read_is_opened_again(tmp_path, monkeypatch):
+    mailbox = Mailbox(tmp_path)
+    mailbox.write("a.json", {"x": 1})
+    failing_reads(monkeypatch, errno.ESTALE, OPENINGS - 1)
+    assert mailbox.read("a.json") == {"x": 1}
+    failing_reads(monkeypatch, errno.ESTALE, OPENINGS)
+    assert mailbox.read("a.json") is None
+    assert mailbox.read("a.json") == {"x": 1}
+    failing_reads(monkeypatch, errno.EIO, 1)
+    with pytest.raises(OSError, match="as told"):
+        mailbox.read("a.json")
+
+
+def test_a_rank_whose_sign_stays_unreadable_is_silent(tmp_path, monkeypatch):
+    mailbox = Mailbox(tmp_path)
+    lives = Lives(mailbox, 2)
+    mailbox.write(life_name(0), {"beat": 1, "host": "elsewhere"})
+    lives.look()
+    failing_reads(monkeypatch, errno.ESTALE, 2 * OPENINGS)
+    time.sleep(0.05)
+    lives.look()
+    assert lives.silence(0) >= 0.05
+    assert lives.silence(1) == 0
+    assert not lives.gone(0)
 
 
 @pytest.mark.parametrize(
