@@ -39,6 +39,8 @@ class CheckpointFolder:
         self.root = root
         self.task_digest = task_digest
         self.keep = keep
+        self._line: list[Path] = []
+        """What the training that saves here has come by: folders up to the one loaded, and those saved since."""
 
     def stage(self, step: int) -> None:
         """Make room for the parts of all ranks; by one rank, before the others write."""
@@ -63,7 +65,7 @@ class CheckpointFolder:
     def save(
         self, step: int, tensors: Mapping[str, Tensor], record: dict[str, Any], parts: tuple[str, ...] = ()
     ) -> None:
-        """Write one checkpoint and remove those beyond `keep`.
+        """Write one checkpoint; remove those beyond `keep`, and all that this training has not come by.
 
         Args:
             step: Where the training stands.
@@ -75,7 +77,7 @@ class CheckpointFolder:
             EcdctrError: The disk is full or the folder cannot be written; earlier checkpoints stay.
         """
         try:
-            with new_folder(self.root / f"step-{step:09d}") as folder:
+            with new_folder(self._folder(step)) as folder:
                 write_tensors(folder / TENSORS, tensors)
                 digests = {TENSORS: digest_file(folder / TENSORS)}
                 for rank, digest in enumerate(parts):
@@ -88,8 +90,11 @@ class CheckpointFolder:
         except OSError as error:
             raise self._not_written(step, error) from error
         shutil.rmtree(self._staging(step), ignore_errors=True)
-        for old in self._folders()[: -self.keep]:
-            shutil.rmtree(old)
+        newest = self._folder(step)
+        self._line = [*(folder for folder in self._line if folder < newest), newest]
+        # Those that could not be gone on from may lie beyond this step; they must not count.
+        for old in set(self._folders()) - set(self._line[-self.keep :]):
+            shutil.rmtree(old, ignore_errors=True)
 
     def _not_written(self, step: int, error: OSError) -> EcdctrError:
         return EcdctrError(
@@ -125,7 +130,8 @@ class CheckpointFolder:
 
     def load(self, step: int) -> tuple[dict[str, Tensor], dict[str, list[Tensor]], dict[str, Any]]:
         """Of a whole checkpoint: tensors, those in parts with one entry per rank that wrote it, and the record."""
-        folder = self.root / f"step-{step:09d}"
+        folder = self._folder(step)
+        self._line = [earlier for earlier in self._folders() if earlier <= folder]
         marker = json.loads((folder / MARKER).read_text())
         return load_file(folder / TENSORS), read_parts(folder, STATE), marker["record"]
 
@@ -135,6 +141,9 @@ class CheckpointFolder:
 
     def _staging(self, step: int) -> Path:
         return self.root / f"{TEMPORARY_PREFIX}parts-{step:09d}"
+
+    def _folder(self, step: int) -> Path:
+        return self.root / f"step-{step:09d}"
 
     def _folders(self) -> list[Path]:
         return sorted(self.root.glob("step-*")) if self.root.exists() else []

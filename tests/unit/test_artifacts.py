@@ -1,5 +1,6 @@
 """Faults F08–F10, F12: damaged, half-written and foreign artifacts are passed over, never used."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -63,6 +64,30 @@ def test_only_the_newest_are_kept(tmp_path):
     folder = save_two(tmp_path)
     folder.save(30, {"w": torch.zeros(1)}, {})
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000020", "step-000000030"]
+
+
+DAMAGED = [damaged for number in range(4) for damaged in itertools.combinations((10, 20, 30), number)]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=str)
+def test_a_training_that_goes_on_behind_damaged_checkpoints_keeps_what_it_saves(tmp_path, damaged):
+    before = CheckpointFolder(tmp_path, "task", keep=3)
+    for step in (10, 20, 30):
+        before.save(step, {"w": torch.ones(1)}, {})
+    for step in damaged:
+        (tmp_path / f"step-{step:09d}" / TENSORS).write_bytes(b"")
+    folder = CheckpointFolder(tmp_path, "task")
+    whole = folder.whole()
+    assert whole == [step for step in (10, 20, 30) if step not in damaged]
+    start = max(whole, default=0)
+    if start:
+        folder.load(start)
+    come_by = [start] if start else []
+    for step in range(start + 5, 60, 5):
+        folder.save(step, {"w": torch.zeros(1)}, {})
+        come_by.append(step)
+        assert folder.whole() == come_by[-2:]
+        assert len(list(tmp_path.iterdir())) == len(come_by[-2:])
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
