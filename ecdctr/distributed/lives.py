@@ -1,10 +1,11 @@
 """Which ranks still live, as the driver sees them."""
 
-import socket
+import contextlib
+import os
+import signal
 from typing import Any
 
-import psutil
-
+from ecdctr import processes
 from ecdctr.distributed.mailbox import Mailbox, Pulse, life_name
 
 
@@ -37,9 +38,8 @@ class Lives:
         return self._silent[rank]
 
     def gone(self, rank: int) -> bool:
-        """Whether a rank's process is known to have ended; of another machine only its silence tells."""
-        life = self._last.get(rank)
-        return life is not None and _is_here(life) and _process(life) is None
+        """Whether a rank's process is known to have ended; of another machine or container only its silence tells."""
+        return processes.has_ended(self._last.get(rank, {}).get("process")) is True
 
     def progress(self) -> dict[str, Any]:
         """Where rank 0 has last said that its task stands; empty when it has not."""
@@ -49,20 +49,6 @@ class Lives:
     def kill(self) -> None:
         """End the ranks of this machine; frozen ones take no other signal."""
         for life in self._last.values():
-            process = _process(life) if _is_here(life) else None
-            if process is not None:
-                process.kill()
-
-
-def _is_here(life: dict[str, Any]) -> bool:
-    return bool(life["host"] == socket.gethostname())
-
-
-def _process(life: dict[str, Any]) -> psutil.Process | None:
-    """The rank's process; None when it has ended, also where its number was given away again."""
-    try:
-        process = psutil.Process(life["pid"])
-        alive = abs(process.create_time() - life["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return process if alive else None
+            if processes.has_ended(life.get("process")) is False:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(life["process"]["pid"], signal.SIGKILL)

@@ -5,7 +5,6 @@ Kept free of pyspark and, until Spark's part is over, of torch, so that the time
 
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ecdctr import log
+from ecdctr import log, processes
 from ecdctr.distributed.failures import describe, jsonable
 from ecdctr.distributed.mailbox import (
     ABORT,
@@ -144,11 +143,7 @@ class _Watch(threading.Thread):
         self.mailbox, self.rank, self.stall_seconds = mailbox, rank, stall_seconds
         self.stop = False
         self.progress: dict[str, Any] = {}
-        self._who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "created": psutil.Process().create_time(),
-        }
+        self._process = processes.identity()
 
     def report(self, progress: dict[str, Any]) -> None:
         """Keep where the task stands; written with the next beat, so that a step costs nothing."""
@@ -159,7 +154,9 @@ class _Watch(threading.Thread):
         while True:
             beat += 1
             try:
-                self.mailbox.write(life_name(self.rank), {"beat": beat, "progress": self.progress, **self._who})
+                self.mailbox.write(
+                    life_name(self.rank), {"beat": beat, "progress": self.progress, "process": self._process}
+                )
                 self.stop = self.stop or self.mailbox.has(STOP)
                 seen = self.mailbox.read(DRIVER)
                 silent = driver.see(seen["beat"] if seen else None)

@@ -13,13 +13,13 @@ import mmap
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
 
+from ecdctr import processes
 from ecdctr.distributed.collective import Collective, DerivedOperations, Reduction, check_splits
 from ecdctr.distributed.failures import ExchangeError
 from ecdctr.native import library
@@ -89,12 +89,8 @@ def sharing_memory(base: Collective, stall_seconds: int, slot_bytes: int = SLOT_
 
 
 def _machine() -> str:
-    """Equal for processes that see each other: the kernel's start, and the namespace of process numbers."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return uuid.uuid4().hex
+    """Equal for processes that see each other."""
+    return processes.machine() or uuid.uuid4().hex
 
 
 def _reserve(size: int) -> int | None:

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import psutil
-
+from ecdctr import processes
 from ecdctr.exceptions import TemporaryError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "_leases"
 WAIT_SECONDS = 3600.0
 ELSEWHERE_SECONDS = 2 * 86_400.0
-"""Leases of other machines, whose processes cannot be looked at, hold this long after they were last renewed."""
+"""Leases of other machines and containers, whose processes cannot be looked at, hold this long after they were last renewed."""
 RENEWED_SECONDS = 60.0
 """A lease is renewed this often at most."""
 
@@ -101,9 +100,7 @@ class Lease:
         self._renewed = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tree = {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "started": _started(os.getpid()),
+            "process": processes.identity(),
             "tables": {name: sorted(versions) for name, versions in self._pins.items()},
         }
         draft = self.path.with_suffix(".tmp")
@@ -141,16 +138,5 @@ def leased(root: Path) -> dict[str, set[int]]:
 
 
 def _has_ended(tree: dict[str, object], age: float) -> bool:
-    if tree["host"] != socket.gethostname():
-        return age > ELSEWHERE_SECONDS
-    process = tree["process"]
-    # A number is given again after a while; the time of its start tells one holder from the next.
-    return not isinstance(process, int) or _started(process) != tree["started"]
-
-
-def _started(process: int) -> float | None:
-    """When a process of this machine started; None where there is none."""
-    try:
-        return psutil.Process(process).create_time()
-    except psutil.NoSuchProcess:
-        return None
+    ended = processes.has_ended(tree["process"])
+    return age > ELSEWHERE_SECONDS if ended is None else ended

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from ecdctr.lake.maintenance import live_models, pins_of, plan_sweeps, sweep
 from ecdctr.pipelines.maintain import vacuum
 from ecdctr.pipelines.workspace import Workspace
 from tests.unit.test_levels_baselines import SIMULATED
+from tests.unit.wall_clock import set_clock
 
 pytestmark = pytest.mark.unit
 
@@ -134,8 +136,8 @@ def test_a_lease_holds_until_it_is_released_or_its_process_ends(tmp_path):
 def test_leases_of_other_machines_run_out_and_unreadable_ones_stop_a_clean_up(tmp_path):
     lease = Lease(tmp_path)
     lease.pin(TABLE, 1)
-    tree = json.loads(lease.path.read_text()) | {"host": "elsewhere", "process": 1}
-    lease.path.write_text(json.dumps(tree))
+    tree = json.loads(lease.path.read_text())
+    lease.path.write_text(json.dumps(tree | {"process": tree["process"] | {"machine": "elsewhere", "pid": 1}}))
     assert leased(tmp_path) == {TABLE: {1}}
     os.utime(lease.path, (0, 0))
     assert leased(tmp_path) == {}
@@ -225,6 +227,21 @@ def test_whatever_a_command_does_renews_its_lease_and_so_do_its_threads(tmp_path
             assert min(*ages, opened.lease.path.stat().st_mtime) > old + 900
             at._ranks = None
         assert leased(opened.root) == {TABLE: {0}, "natural_samples": {0}}
+
+
+def test_a_lease_as_it_was_written_before_runs_out_like_one_of_another_machine(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    lease = tmp_path / FOLDER / "before.json"
+    lease.write_text(json.dumps({"host": socket.gethostname(), "process": 1, "started": 0.5, "tables": {TABLE: [1]}}))
+    assert leased(tmp_path) == {TABLE: {1}}
+    os.utime(lease, (0, 0))
+    assert leased(tmp_path) == {}
+
+
+def test_a_lease_holds_though_the_clock_is_set(tmp_path, monkeypatch):
+    Lease(tmp_path).pin(TABLE, 1)
+    set_clock(monkeypatch, 3600)
+    assert leased(tmp_path) == {TABLE: {1}}
 
 
 def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
