@@ -16,8 +16,17 @@ def machine() -> str | None:
         # A /proc of another namespace, as in a container without one of its own, tells of others.
         if os.readlink(PROC / "self") != str(os.getpid()):
             return None
-        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {(PROC / 'self/ns/pid').stat().st_ino}"
+        namespace = (PROC / "self/ns/pid").stat().st_ino
+    except OSError:
+        return None
+    boot = kernel()
+    return None if boot is None else f"{boot} {namespace}"
+
+
+def kernel() -> str | None:
+    """Names this machine from its start to its next one, alike in all its containers; None if not told."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
 

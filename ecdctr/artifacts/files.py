@@ -4,17 +4,24 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ecdctr import processes
 from ecdctr.exceptions import InputError
 
+logger = logging.getLogger(__name__)
+
 TEMPORARY_PREFIX = ".tmp-"
+HELD = ".held"
+"""How the name of the locked file beside a temporary folder ends."""
 FORGOTTEN_SECONDS = 86_400
 
 
@@ -67,10 +74,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     An earlier folder at `target` is replaced only once the new one is complete and synced.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent))
-    lock = hold(temporary)
-    try:
+    with temporary_folder(target.parent) as temporary:
         yield temporary
         for path in temporary.rglob("*"):
             sync(path)
@@ -80,37 +84,88 @@ def new_folder(target: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         temporary.rename(target)
         sync(target.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder that vanishes with the block, unless moved; until then `remove_leftovers` lets it be, on any machine.
+
+    A locked file beside it tells that its maker lives: of locks on folders, NFS tells other machines nothing.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    lock = _hold(_lock_of(folder))
+    try:
+        folder.mkdir()
+        yield folder
     finally:
-        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            if not folder.exists():
+                _lock_of(folder).unlink(missing_ok=True)
+            os.close(lock)
 
 
-def hold(folder: Path) -> int:
-    """Mark a temporary folder as one that a living process fills, until what is returned is closed."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    # Where a file system has no locks, age alone tells.
-    with contextlib.suppress(OSError):
+def remove_leftovers(parent: Path) -> None:
+    """Remove temporary folders whose makers have ended, and locks that are left of some; what others are filling now stays.
+
+    A maker has ended if it was on this machine and its lock is free. Of other machines' locks nothing may be told here: what
+    they made goes when it is a day old and not locked, and so does what has no lock.
+    """
+    for name in sorted({path.name.removesuffix(HELD) for path in parent.glob(f"{TEMPORARY_PREFIX}*")}):
+        _remove_if_left_over(parent / name)
+
+
+def _remove_if_left_over(path: Path) -> None:
+    lock = _lock_of(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(lock.open("r+b"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ended = file.read() == _here() != b""
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = False
+        if not ended and _age(path, lock) < FORGOTTEN_SECONDS:
+            return
+        logger.info("removing the leftover of an interrupted write: %s", path.name)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path, ignore_errors=True)
+            # A single file, or none.
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + HELD)
+
+
+def _hold(path: Path) -> int | None:
+    """Make a file and lock it, until what is returned is closed; None, and no file, where that is not possible."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, _here())
+    except OSError:
+        # Free for whoever can lock it, the file would say that this process has ended.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        return None
     return descriptor
 
 
-def is_left_over(folder: Path) -> bool:
-    """Whether whoever filled a temporary folder is gone: nobody holds it, or it is a day old where locks are not told of."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return time.time() - os.fstat(descriptor).st_mtime > FORGOTTEN_SECONDS
-    finally:
-        os.close(descriptor)
-    return True
+def _here() -> bytes:
+    return (processes.kernel() or "").encode()
+
+
+def _age(*paths: Path) -> float:
+    """Seconds since the last of some files and folders was changed; 0 where there is none."""
+    times = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return time.time() - max(times) if times else 0.0
 
 
 @contextlib.contextmanager

@@ -3,13 +3,12 @@
 import contextlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, is_left_over, new_folder, write_json
+from ecdctr.artifacts.files import digest_file, new_folder, remove_leftovers, write_json
 from ecdctr.exceptions import IntegrityError
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,4 @@ class ArtifactStore:
 
     def clean(self) -> None:
         """Remove what interrupted writers left behind; what others are writing now stays."""
-        if self.root.exists():
-            for leftover in filter(is_left_over, self.root.glob(f"{TEMPORARY_PREFIX}*")):
-                logger.info("removing the leftover of an interrupted write: %s", leftover.name)
-                shutil.rmtree(leftover, ignore_errors=True)
+        remove_leftovers(self.root)

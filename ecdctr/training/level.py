@@ -200,7 +200,7 @@ def _publish(
             f"{task.version}: parameters differ between ranks after {progress.step} steps",
             hint="this is a fault of the exchange, not of your data; nothing was published",
         )
-    parts = Parts(store.root, task.version, collective)
+    parts = Parts(store.root, collective)
     parts.write(trainer)
     if parts.digests:
         digest = hashlib.sha256(json.dumps([digest, sorted(parts.digests.items())]).encode()).hexdigest()

@@ -1,15 +1,14 @@
 """The files of a published version: network, tables and optimiser, whole or in one part per rank."""
 
 import logging
-import os
-import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ecdctr.artifacts.files import TEMPORARY_PREFIX, digest_file, hold, link_or_copy, sync
+from ecdctr.artifacts.files import digest_file, link_or_copy, sync, temporary_folder
 from ecdctr.artifacts.tensor_files import PART, part_name, parts_of, read_parts, write_tensors
 from ecdctr.distributed.collective import Collective
 from ecdctr.models.base import CTRModel
@@ -65,15 +64,15 @@ class Parts:
 
     Args:
         store: Root of the artifact store.
-        version: The version.
         collective: The ranks; all make one of these, and call its methods, together.
     """
 
-    def __init__(self, store: Path, version: str, collective: Collective) -> None:
-        self.folder = store / f"{TEMPORARY_PREFIX}parts-{version}"
+    def __init__(self, store: Path, collective: Collective) -> None:
+        self.store = store
+        self.folder = store
         self.collective = collective
         self.digests: dict[str, str] = {}
-        self._lock: int | None = None
+        self._held = ExitStack()
 
     def write(self, trainer: Trainer) -> None:
         """Write this rank's files where there is something to write; afterwards `digests` has those of all ranks."""
@@ -81,10 +80,8 @@ class Parts:
         if not tables.layout.sharded:
             return
         if self.collective.rank == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self._lock = hold(self.folder)
-        self.collective.barrier()
+            self.folder = self._held.enter_context(temporary_folder(self.store))
+        self.folder = self.store / self.collective.all_gather_json(self.folder.name)[0]
         own: dict[str, Mapping[str, Tensor]] = {
             "tables": {name: rows for name, rows in tables.tables().items() if name in tables.layout.sharded},
             "optimizer": trainer.shard_optimizer_state(),
@@ -103,10 +100,7 @@ class Parts:
         """Move the files of all ranks into a version's folder; by one rank."""
         for name in self.digests:
             (self.folder / name).rename(folder / name)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
 
 
 def link_tables(source: Path, name: str, target: Path) -> None:

@@ -1,14 +1,22 @@
 """Faults F08–F10, F12: damaged, half-written and foreign artifacts are passed over, never used."""
 
+import errno
+import fcntl
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from ecdctr import processes
 from ecdctr.artifacts.checkpoints import MARKER, TENSORS, CheckpointFolder
-from ecdctr.artifacts.files import new_folder, write_json
+from ecdctr.artifacts.files import FORGOTTEN_SECONDS, HELD, new_folder, write_json
 from ecdctr.artifacts.store import MANIFEST, ArtifactStore
 from ecdctr.exceptions import IntegrityError
 
@@ -142,12 +150,115 @@ def test_a_damaged_version_is_named(tmp_path, damage):
     assert store.record("v1") is None
 
 
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
+WRITER = (
+    "import sys; from pathlib import Path; from ecdctr.artifacts.files import new_folder\n"
+    "with new_folder(Path(sys.argv[1]) / 'v2') as folder:\n"
+    "    (folder / 'weights').write_bytes(b'1'); print(folder.name, flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def writer(tmp_path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Another process, and the folder that it fills beside v1."""
+    publish(ArtifactStore(tmp_path))
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield process, tmp_path / process.stdout.readline().decode().strip()
+    process.kill()
+    process.communicate()
+
+
+def age(*paths: Path) -> None:
+    """Make files and folders two days old."""
+    for path in paths:
+        os.utime(path, (time.time() - 2 * FORGOTTEN_SECONDS,) * 2)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path, writer):
+    process, folder = writer
+    assert names(tmp_path) == {"v1", folder.name, folder.name + HELD}
+    age(folder, tmp_path / (folder.name + HELD))
+    ArtifactStore(tmp_path).clean()
+    assert names(tmp_path) == {"v1", folder.name, folder.name + HELD}
+    process.kill()
+    process.wait()
+    os.utime(folder)
+    ArtifactStore(tmp_path).clean()
+    assert names(tmp_path) == {"v1"}
+
+
+def test_a_free_lock_of_another_machine_tells_nothing(tmp_path, writer, monkeypatch):
+    process, folder = writer
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(processes, "kernel", lambda: "another")
+    ArtifactStore(tmp_path).clean()
+    assert names(tmp_path) == {"v1", folder.name, folder.name + HELD}
+    monkeypatch.setattr(processes, "kernel", lambda: None)
+    ArtifactStore(tmp_path).clean()
+    assert folder.exists()
+    age(folder, tmp_path / (folder.name + HELD))
+    ArtifactStore(tmp_path).clean()
+    assert names(tmp_path) == {"v1"}
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EAGAIN, errno.EBADF])
+def test_without_locks_age_alone_tells(tmp_path, monkeypatch, error):
+    def refuse(*_):
+        raise OSError(error, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
     store = ArtifactStore(tmp_path)
-    publish(store)
-    (tmp_path / ".tmp-killed").mkdir()
+    with store.publish("v1", {}) as folder:
+        assert names(tmp_path) == {folder.name}
+        ArtifactStore(tmp_path).clean()
+        assert folder.exists()
+    monkeypatch.undo()
+    (tmp_path / ".tmp-killed" / "part").mkdir(parents=True)
     store.clean()
-    assert [path.name for path in tmp_path.iterdir()] == ["v1"]
+    assert names(tmp_path) == {"v1", ".tmp-killed"}
+    age(tmp_path / ".tmp-killed")
+    store.clean()
+    assert names(tmp_path) == {"v1"}
+
+
+def test_locks_and_files_that_are_left_alone_are_removed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    kernel = processes.kernel()
+    assert kernel is not None
+    ended, foreign, file = tmp_path / f".tmp-a{HELD}", tmp_path / f".tmp-b{HELD}", tmp_path / ".tmp-c"
+    ended.write_text(kernel)
+    foreign.touch()
+    file.touch()
+    store.clean()
+    assert names(tmp_path) == {foreign.name, file.name}
+    age(foreign, file)
+    store.clean()
+    assert names(tmp_path) == set()
+
+
+def test_the_lock_is_one_that_other_machines_are_told_of(tmp_path):
+    with new_folder(tmp_path / "v") as folder:
+        lock = tmp_path / (folder.name + HELD)
+        mode = {int(line.split()[1], 8) for line in open_flags(lock)}
+        assert lock.is_file()
+        assert len(mode) == 1
+        assert mode.pop() & os.O_ACCMODE == os.O_WRONLY
+        with lock.open("r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert names(tmp_path) == {"v"}
+
+
+def open_flags(path: Path) -> list[str]:
+    """How this process has opened a file, as /proc tells it."""
+    descriptors = [entry for entry in Path("/proc/self/fd").iterdir() if os.path.realpath(entry) == str(path)]
+    texts = [Path(f"/proc/self/fdinfo/{entry.name}").read_text() for entry in descriptors]
+    return [line for text in texts for line in text.splitlines() if line.startswith("flags:")]
 
 
 def test_what_a_living_writer_fills_is_no_leftover(tmp_path):

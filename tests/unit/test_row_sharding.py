@@ -2,12 +2,15 @@
 
 import copy
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from ecdctr.artifacts.checkpoints import CheckpointFolder
+from ecdctr.artifacts.files import new_folder
+from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.artifacts.tensor_files import part_name, parts_of, write_tensors
 from ecdctr.config.training import TablesConfig, TrainingConfig
 from ecdctr.data.batch import Batch
@@ -20,6 +23,7 @@ from ecdctr.nn.embedding import EmbeddingTables
 from ecdctr.nn.stored_rows import StoredRows
 from ecdctr.training.table_plan import TableSize, plan_tables
 from ecdctr.training.trainer import Trainer
+from ecdctr.training.versions import Parts
 
 pytestmark = pytest.mark.unit
 
@@ -226,6 +230,27 @@ def test_a_damaged_part_is_seen_by_the_rank_that_checks_it(tmp_path):
     folder.save(1, {}, {}, digests)
     (tmp_path / "step-000000001" / part_name("state", 1, 2)).write_bytes(b"")
     assert sorted(folder.whole(rank, 2) for rank in range(2)) == [[], [1]]
+
+
+def test_parts_that_ranks_are_writing_are_no_leftover(tmp_path):
+    def write(collective) -> list[str]:
+        rows = {"a": torch.full((2,), float(collective.rank))}
+        tables = SimpleNamespace(layout=SimpleNamespace(sharded={"a"}), tables=lambda: rows)
+        parts = Parts(tmp_path, collective)
+        parts.write(SimpleNamespace(model=SimpleNamespace(tables=tables), shard_optimizer_state=dict))
+        ArtifactStore(tmp_path).clean()
+        collective.barrier()
+        if collective.rank == 0:
+            with new_folder(tmp_path / "v") as folder:
+                parts.move_into(folder)
+        collective.barrier()
+        return sorted(parts.digests)
+
+    named = sorted(part_name(name, rank, 2) for name in ("tables", "optimizer") for rank in range(2))
+    assert run_inline(2, write) == [named] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+    assert sorted(path.name for path in (tmp_path / "v").iterdir()) == named
+    assert [load_file(path)["a"].tolist() for path in parts_of(tmp_path / "v", "tables")] == [[0, 0], [1, 1]]
 
 
 def test_missing_parts_are_named(tmp_path):
