@@ -116,5 +116,5 @@ bench-vocabulary: setup  ## a vocabulary of very many tokens on a small heap (BE
 	mv docs/.vocabulary_size.md docs/vocabulary_size.md
 
 clean:  ## remove build products and caches of this clone, but neither runs/, warehouse/ nor the user's cache
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.held build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -32,7 +32,7 @@ def main() -> int:
     os.chdir(ROOT)
     started = time.monotonic()
     try:
-        with locked(ROOT):
+        with locked(ENVIRONMENT):
             changed = [create_environment(), install_packages(), fetch_jars()]
     except SetupError as error:
         sys.stderr.write(f"set-up: {error}\n")
@@ -86,7 +86,7 @@ def fetch_jars() -> bool:
     if subprocess.run(quick, capture_output=True, check=False).returncode == 0:
         return False
     say(f"fetching Delta's jars; log: {_log('jars')}")
-    with locked(cache_folder()):
+    with locked(cache_folder() / "jars"):
         run("fetching Delta's jars", [str(PYTHON), "-m", "bootstrap.fetch_jars"], _log("jars"), limit=900)
     return True
 

@@ -5,6 +5,9 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from bootstrap.cache import cache_folder, locked
@@ -23,6 +26,8 @@ BUILD_SETTINGS = {
 # Horovod asks for C++17 and torch's headers need C++20; compilers take the last -std they are given.
 COMPILER = '#!/bin/sh\nexec ${ECDCTR_CXX} "$@" -std=c++20\n'
 UNFINISHED = ".building-"
+FORGOTTEN_SECONDS = 86_400
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def wheel_folder(horovod: str, torch: str) -> Path:
@@ -51,14 +56,14 @@ def build_wheel(python: Path, horovod: str, torch: str) -> Path:
         SetupError: The build failed.
     """
     final = wheel_folder(horovod, torch)
-    with locked(final.parent):
-        for leftover in final.parent.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with locked(final.parent) as alone:
+        _remove_leftovers(final.parent, alone)
         if found := cached_wheel(horovod, torch):
             return found
         log = cache_folder() / "logs" / f"horovod-{final.name}.log"
         say(f"building Horovod {horovod} for torch {torch}, about 3 minutes on 2 cores; log: {log}")
-        work = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=final.parent))
+        work = Path(tempfile.mkdtemp(prefix=_prefix(), dir=final.parent))
         try:
             result = work / "result"
             command = [str(python), "-m", "pip", "wheel", f"horovod=={horovod}", "--wheel-dir", str(result)]
@@ -70,6 +75,24 @@ def build_wheel(python: Path, horovod: str, torch: str) -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return next(final.glob("horovod-*.whl"))
+
+
+def _remove_leftovers(folder: Path, alone: bool) -> None:
+    """Remove what killed builds left: at once where the lock proves them dead, which it does on this machine alone; else when a day old."""
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        killed = alone and leftover.name.startswith(_prefix())
+        # Without locks, another set-up may be removing it, too.
+        with suppress(FileNotFoundError):
+            if killed or time.time() - leftover.stat().st_mtime > FORGOTTEN_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _prefix() -> str:
+    """How the names of this machine's builds begin, until it starts anew."""
+    try:
+        return f"{UNFINISHED}{BOOT.read_text(encoding='ascii').strip()[:8]}-"
+    except OSError:
+        return f"{UNFINISHED}{uuid.uuid4().hex[:8]}-"
 
 
 def _environment(python: Path, work: Path) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Set-up: what it says when something is missing or breaks, and what it leaves behind."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -140,10 +142,47 @@ def test_a_failed_build_leaves_no_half_wheel_and_says_why_in_one_line(no_wheel, 
 
 
 def test_leftovers_of_a_killed_build_are_cleared(no_wheel, monkeypatch):
-    (no_wheel / f"{horovod_wheel.UNFINISHED}killed" / "result").mkdir(parents=True)
+    (no_wheel / f"{horovod_wheel._prefix()}killed" / "result").mkdir(parents=True)
     stand_in_for_pip(monkeypatch, 'mkdir "$1" && touch "$1/horovod-9.whl"')
     wheel = horovod_wheel.build_wheel(Path(sys.executable), "9", "2")
     assert [entry.name for entry in no_wheel.iterdir()] == [wheel.parent.name]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_builds_of_other_machines_or_without_locks_are_cleared_when_a_day_old(no_wheel, monkeypatch, locks):
+    own, other = no_wheel / f"{horovod_wheel._prefix()}x", no_wheel / f"{horovod_wheel.UNFINISHED}other-x"
+    own.mkdir(parents=True)
+    other.mkdir()
+    stand_in_for_pip(monkeypatch, 'mkdir "$1" && touch "$1/horovod-9.whl"')
+    if not locks:
+        monkeypatch.setattr(cache.fcntl, "flock", no_locks)
+    wheel = horovod_wheel.build_wheel(Path(sys.executable), "9", "2")
+    kept = {other.name} if locks else {own.name, other.name}
+    assert {entry.name for entry in no_wheel.iterdir()} == {wheel.parent.name} | kept
+    for folder in (own, other):
+        if folder.exists():
+            os.utime(folder, (0, 0))
+    assert horovod_wheel.build_wheel(Path(sys.executable), "9", "2") == wheel
+    assert [entry.name for entry in no_wheel.iterdir()] == [wheel.parent.name]
+
+
+def no_locks(*_) -> None:
+    raise OSError(errno.ENOLCK, "no locks available")
+
+
+def test_without_locks_a_set_up_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cache.fcntl, "flock", no_locks)
+    with cache.locked(tmp_path / "held") as alone:
+        assert not alone
+    assert "cannot be locked (no locks available)" in capsys.readouterr().out
+
+
+def test_the_lock_is_one_that_other_machines_are_told_of(tmp_path):
+    with cache.locked(tmp_path / "held") as alone:
+        assert alone
+        assert [path.name for path in tmp_path.iterdir()] == [f"held{cache.HELD}"]
+        with (tmp_path / f"held{cache.HELD}").open("r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_an_interrupted_build_takes_its_children_along(no_wheel):
