@@ -30,8 +30,8 @@ RENEWED_SECONDS = 60.0
 def exclusive(root: Path, job: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold a job's place in a warehouse; another process or thread with the same job waits.
 
-    The operating system gives the place free when its holder ends, however it ends. Where several machines write to one
-    warehouse over a file system without locks, Delta's transactions still let one of two writers fail.
+    The operating system gives the place free when its holder ends, however it ends. Over a file system without locks nobody
+    waits: Delta's transactions then let one of two writers fail, unless both commit within a fraction of a millisecond.
 
     Raises:
         TemporaryError: It was not free for so long.

@@ -166,6 +166,11 @@ def compact(lake: Lake, name: str) -> int:
         raise InputError(
             f"{name} is not compacted: its readers rely on its layout", hint=f"choose of {', '.join(COMPACTED)}"
         )
+    with lake.committing(name):
+        return _compact(lake, name)
+
+
+def _compact(lake: Lake, name: str) -> int:
     snapshot = lake.snapshot(name)
     groups: dict[str, int] = {}
     for values in snapshot.partitions:

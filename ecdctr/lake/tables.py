@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ecdctr.exceptions import ConfigError, InputError, TemporaryError
 from ecdctr.lake.delta_log import PinnedFile, Snapshot, newest_version, read_note, read_snapshot
+from ecdctr.lake.leases import exclusive
 from ecdctr.lake.paths import spark_path
 from ecdctr.lake.schema import TABLES, Column, TableSpec
 
@@ -141,7 +143,19 @@ class Lake:
         """
         if self.exists(name):
             return
-        create_table(self.spark, str(self.path(name)), TABLES[name], extra, properties)
+        with self.committing(name):
+            create_table(self.spark, str(self.path(name)), TABLES[name], extra, properties)
+
+    def committing(self, name: str) -> AbstractContextManager[None]:
+        """A block in which no other process or thread commits to a table; it may not commit by methods of this class itself.
+
+        Delta looks whether its commit's number is taken and then renames a file to it, on local paths in two steps: of two
+        writers that do so at the same moment one would overwrite the other's commit.
+
+        Raises:
+            TemporaryError: Another writer did not end.
+        """
+        return exclusive(self.root, f"commit-{name}")
 
     def snapshot(self, name: str, version: int | None = None) -> Snapshot:
         """A version as its log describes it; raises as `read_snapshot`."""
@@ -216,14 +230,13 @@ class Lake:
         if note is not None:
             options = options | {"userMetadata": note}
         if txn is not None:
-            done = self.transaction(name, txn[0])
-            if done is not None and done >= txn[1]:
-                logger.info("%s: transaction %s of %s is committed already", name, txn[1], txn[0])
-                return self.snapshot(name).version
             options = options | {"txnAppId": txn[0], "txnVersion": str(txn[1])}
         try:
-            frame.write.format("delta").mode(mode).options(**options).save(spark_path(self.path(name)))
-        except (PySparkException, Py4JError) as error:
+            with self.committing(name):
+                if txn is None or not self._is_committed(name, txn):
+                    frame.write.format("delta").mode(mode).options(**options).save(spark_path(self.path(name)))
+                version = self.version(name)
+        except (PySparkException, Py4JError, OSError) as error:
             if NO_SPACE not in str(error):
                 raise
             raise TemporaryError(
@@ -231,9 +244,15 @@ class Lake:
                 hint="make room there and in spark.local.dir, and run the command again; "
                 "files that were begun are in no version, and ecdctr tables vacuum removes them",
             ) from error
-        version = self.version(name)
         assert version is not None
         return version
+
+    def _is_committed(self, name: str, txn: Txn) -> bool:
+        done = self.transaction(name, txn[0])
+        if done is None or done < txn[1]:
+            return False
+        logger.info("%s: transaction %s of %s is committed already", name, txn[1], txn[0])
+        return True
 
     def pin(
         self, name: str, since: dt.date | None = None, until: dt.date | None = None, version: int | None = None
