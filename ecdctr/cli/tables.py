@@ -79,7 +79,10 @@ def tables_vacuum(
 
     def shown(result: dict[str, Any]) -> str:
         last = "removed" if result["removed"] else "nothing is removed yet; --yes removes these files"
-        return f"{as_table(result['tables'])}\n{result['live_models']} live models; {last}"
+        left = "{folders} folders of trainings and commands that were given up ({bytes:,} bytes)".format(
+            **result["leftovers"]
+        )
+        return f"{as_table(result['tables'])}\n{result['live_models']} live models; {left}; {last}"
 
     conclude_in_workspace("tables vacuum", config, overrides, as_json, action, shown)
 

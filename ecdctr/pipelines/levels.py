@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+from ecdctr.artifacts.leftovers import CHECKPOINTS
 from ecdctr.config.training import TrainingConfig
 from ecdctr.exceptions import NotReadyError
 from ecdctr.features.domains import Domain
@@ -322,7 +323,7 @@ class Levels:
         return draft.model_copy(
             update={
                 "version": version,
-                "checkpoints": str(workspace.root / "_checkpoints" / version),
+                "checkpoints": str(workspace.root / CHECKPOINTS / version),
                 "score_dir": self._staging(version) if score else None,
             }
         )

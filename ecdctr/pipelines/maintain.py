@@ -1,8 +1,10 @@
 """`tables vacuum` and `tables compact`: clean-up that honours live models and running jobs."""
 
 import datetime as dt
+import shutil
 from typing import Any
 
+from ecdctr.artifacts.leftovers import leftovers
 from ecdctr.etl.prepare import compact_vocabulary
 from ecdctr.exceptions import AlreadyDone
 from ecdctr.lake.leases import exclusive, leased
@@ -11,7 +13,7 @@ from ecdctr.pipelines.workspace import Workspace
 
 
 def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None) -> dict[str, Any]:
-    """What no live model, running job or recent reader needs, by table; removed where asked.
+    """What no live model, running job or recent reader needs, by table, and what trainings left that were given up; removed where asked.
 
     Args:
         workspace: The opened workspace.
@@ -32,17 +34,22 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
         pins = pins_of(models.values())
         for table, versions in held.items():
             pins.setdefault(table, set()).update(versions)
-        plans = plan_sweeps(workspace.root, pins, now - dt.timedelta(days=settings.retention))
+        before = now - dt.timedelta(days=settings.retention)
+        plans = plan_sweeps(workspace.root, pins, before)
+        left = leftovers(workspace.root, {entry.artifact for entry in ledger.versions()}, before.timestamp())
         if remove:
-            if not any(plan.files for plan in plans):
+            if not left and not any(plan.files for plan in plans):
                 raise AlreadyDone(
                     "no table has a file to remove", hint="files go when maintenance.retention has passed"
                 )
             for plan in plans:
                 sweep(plan)
+            for each in left:
+                shutil.rmtree(each.folder, ignore_errors=True)
     return {
         "removed": remove,
         "live_models": len(models),
+        "leftovers": {"folders": len(left), "bytes": sum(each.bytes for each in left)},
         "tables": [
             {
                 "table": plan.table, "newest": plan.newest, "pinned_versions": list(plan.pinned),

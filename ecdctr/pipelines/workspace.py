@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr import cores
 from ecdctr.artifacts.files import FORGOTTEN_SECONDS
+from ecdctr.artifacts.leftovers import ARTIFACTS, SESSIONS, STAGING
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
 from ecdctr.distributed.launch import RankSession
@@ -90,7 +91,7 @@ class Workspace:
         """Where the ranks lay scores until they are published: a folder that no other command takes away."""
         if self._first is not None:
             return self._first.staging
-        folder = self.root / "_staging"
+        folder = self.root / STAGING
         for leftover in folder.glob("*"):
             # Whoever it belongs to may end just now, and take it away.
             with suppress(FileNotFoundError):
@@ -111,7 +112,7 @@ class Workspace:
     @cached_property
     def store(self) -> ArtifactStore:
         """The files of published versions."""
-        store = ArtifactStore(self.root / "_artifacts")
+        store = ArtifactStore(self.root / ARTIFACTS)
         store.clean()
         return store
 
@@ -322,7 +323,7 @@ class Workspace:
     def _start_ranks(self) -> RankSession:
         config = self.config
         # Process numbers are not unique where containers share a warehouse.
-        mailbox = self.root / "_sessions" / f"{os.getpid()}{self._place}-{uuid.uuid4().hex[:8]}"
+        mailbox = self.root / SESSIONS / f"{os.getpid()}{self._place}-{uuid.uuid4().hex[:8]}"
         logger.info("starting %d training ranks", config.ranks)
         session = RankSession(
             None if self._first is not None else self.spark,

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ecdctr.artifacts.leftovers import leftovers
 from ecdctr.config import load_config
 from ecdctr.config.operations import MaintenanceConfig
 from ecdctr.exceptions import InputError, TemporaryError
@@ -242,6 +243,38 @@ def test_a_lease_holds_though_the_clock_is_set(tmp_path, monkeypatch):
     Lease(tmp_path).pin(TABLE, 1)
     set_clock(monkeypatch, 3600)
     assert leased(tmp_path) == {TABLE: {1}}
+
+
+def test_what_trainings_left_that_were_given_up_goes_and_nothing_that_is_published_or_young(tmp_path):
+    def folder(name, seconds, *files):
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(b"four")
+        for path in sorted((tmp_path / name).rglob("*"), reverse=True):
+            os.utime(path, (seconds, seconds))
+        os.utime(tmp_path / name, (seconds, seconds))
+        return tmp_path / name
+
+    old = [
+        folder("_artifacts/never-published", 99, "network.safetensors"),
+        folder("_checkpoints/given-up", 99, "step-1/state", "best/step-1/state"),
+        folder("_sessions/failed", 99, "rank0.log"),
+        folder("_staging/killed", 99, "actr-1/rank-0/scores.parquet"),
+    ]
+    kept = [
+        folder("_artifacts/published", 99, "network.safetensors"),
+        folder("_artifacts/.tmp-other", 99, "network.safetensors"),
+        folder("_artifacts/not-yet-published", 101, "network.safetensors"),
+        folder("_leases/other", 99, "x"),
+    ]
+    # Written to since its folder was made.
+    goes_on = folder("_checkpoints/goes-on", 99, "step-1/state", "step-2/state")
+    os.utime(goes_on / "step-2" / "state", (101, 101))
+    found = leftovers(tmp_path, {"published"}, 100)
+    assert {each.folder for each in found} == set(old)
+    assert all(each.bytes >= 4 for each in found)
+    assert not {each.folder for each in found} & {*kept, goes_on}
+    assert leftovers(tmp_path / "nowhere", set(), 100) == []
 
 
 def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
