@@ -25,7 +25,7 @@ from ecdctr.report.write import as_json, write_files
 
 MENDED = {
     "frozen_tower": (
-        ("digix2020", "kuairand_tabs"),
+        ("kuairand_tabs",),
         "was walked with a fault that is mended since and not walked anew: on its first day the frozen network had lost "
         "the running statistics of its normalisation. What is said of it there says nothing about the way itself.",
     ),
