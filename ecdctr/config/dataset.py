@@ -1,6 +1,7 @@
 """Where a user's own logs lie and which column means what (contract §3)."""
 
 import datetime as dt
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -96,6 +97,10 @@ class ClickColumns(Settings):
         """By column of impressions, the one of the clicks that holds its value."""
         return {"user_id": self.user, "item_id": self.item} if self.event_id is None else {"event_id": self.event_id}
 
+    def read(self) -> list[str]:
+        """All columns that are read."""
+        return [*self.leading().values(), self.time.column]
+
 
 class Clicks(Settings):
     """A log of clicks that labels the impressions."""
@@ -108,6 +113,11 @@ class Clicks(Settings):
     window: Seconds = 3600
     """A click counts less than this long after its impression (`30m`, `1h`, `1d`); only impressions that are older than
     this at the logical date have a label yet."""
+
+    @property
+    def days(self) -> int:
+        """Days that a click may come after its impression's, rounded up."""
+        return math.ceil(self.window / 86_400)
 
 
 class MadeNegatives(Settings):

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from ecdctr.config.dataset import Clicks
 from ecdctr.etl import clock
-from ecdctr.etl.source import column, id_text, read_files, require_columns
+from ecdctr.etl.source import column, id_text, read_clicks
 from ecdctr.lake.schema import CLICKED_AT
 
 
@@ -38,9 +38,7 @@ def labelled(
     """
     columns, window = clicks.columns, clicks.window * clock.SECOND
     end = (until - clock.EPOCH).days * clock.DAY - offset
-    log = read_files(spark, clicks.path, clicks.format, where)
-    names = columns.leading()
-    require_columns(log, [*names.values(), columns.time.column], where)
+    log, names = read_clicks(spark, clicks, where), columns.leading()
     keys: list[Any] = [id_text(log, name, where).alias(f"_key_{place}") for place, name in enumerate(names.values())]
     micros = clock.event_micros(log, columns.time, offset, f"{where}.columns.time")
     events = log.select(*keys, micros.alias("_micros"), F.lit(1).alias("_click"))

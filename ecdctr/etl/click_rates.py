@@ -25,7 +25,7 @@ def mature_days(days: Sequence[dt.date], until: dt.date, window: int) -> list[dt
 
 
 def mature_click_rates(
-    lake: Lake, config: Config, found: Mapping[str, Ingest], days: Sequence[dt.date], until: dt.date, known: dt.date
+    lake: Lake, config: Config, found: Mapping[str, Ingest], days: Sequence[dt.date], until: dt.date, as_of: dt.date
 ) -> dict[str, dict[dt.date, float]]:
     """Click rates by domain and day, of the days to write that are mature; one pass over a log and its clicks.
 
@@ -37,7 +37,7 @@ def mature_click_rates(
         found: The logs.
         days: Days to write, ascending.
         until: The day after the last prepared one.
-        known: Clicks on this day or later are not known.
+        as_of: Clicks on this day or later are not known.
 
     Returns:
         Nothing of domains whose rows bring their labels along.
@@ -51,12 +51,12 @@ def mature_click_rates(
         logged = getattr(config.dataset, key)
         if logged.clicks is None or config.quality.click_rate.policy == "off":
             continue
-        mature = mature_days([day for day in days if day in log.days], known, logged.clicks.window)
+        mature = mature_days([day for day in days if day in log.days], as_of, logged.clicks.window)
         if not mature:
             continue
         with reading(f"dataset.{key}", logged.path):
             earlier = earlier_events(lake, config.dataset, domain, days[0])
-            rows = clean_impressions(log, config.dataset, days[0], until, earlier, known)
+            rows = clean_impressions(log, config.dataset, days[0], until, earlier, as_of)
             by_day = (
                 rows.where(F.col("event_date").isin(mature)).groupBy("event_date").agg(F.avg("label").alias("rate"))
             )

@@ -253,7 +253,7 @@ def clean_impressions(
     since: dt.date,
     until: dt.date,
     earlier: DataFrame | None,
-    known: dt.date | None = None,
+    as_of: dt.date | None = None,
 ) -> DataFrame:
     """Good rows of the days `[since, until)`, each event once and labelled.
 
@@ -266,7 +266,7 @@ def clean_impressions(
         since: First day.
         until: The day after the last.
         earlier: Impressions of earlier days whose events must not come again; None where that is impossible.
-        known: Clicks on this day or later are not known, and rows whose labels are not mature by then left out; by default
+        as_of: Clicks on this day or later are not known, and rows whose labels are not mature by then left out; by default
             `until`.
     """
     files = {fact.file for fact in found.facts if fact.event_date and since <= fact.event_date < until}
@@ -288,22 +288,14 @@ def clean_impressions(
         once.sparkSession,
         clicks,
         clock.offset_micros(dataset.day_boundary),
-        known or until,
+        as_of or until,
         f"dataset.{key}.clicks",
     )
 
 
-def impressions(
-    found: Ingest,
-    dataset: DatasetConfig,
-    since: dt.date,
-    until: dt.date,
-    earlier: DataFrame | None,
-    known: dt.date | None = None,
-) -> DataFrame:
-    """What `clean_impressions` gives, laid out by day."""
+def by_day(found: Ingest, rows: DataFrame) -> DataFrame:
+    """Clean impressions of a log, laid out as their table has them: whole days, in files that are not too large."""
     slot = F.pmod(F.xxhash64("event_id"), F.lit(1 + found.largest_day() // ROWS_PER_FILE))
-    rows = clean_impressions(found, dataset, since, until, earlier, known)
     return rows.repartition("event_date", slot).sortWithinPartitions("event_date")
 
 

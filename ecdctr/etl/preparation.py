@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
 from ecdctr.etl.facts import Day, Fact, days_of
 from ecdctr.etl.ingest import Ingest
@@ -57,7 +58,7 @@ class Plan:
     Attributes:
         since: First day to write; None where there is nothing to do.
         until: The day after the last one that is prepared afterwards.
-        known: Nothing that came on this day or later is known, clicks included.
+        as_of: Nothing that came on this day or later is known, clicks included.
         new: Days that no table has yet.
         changed: Open days of which the logs say something new.
         late: By domain, closed days of which they do.
@@ -66,7 +67,7 @@ class Plan:
 
     since: dt.date | None
     until: dt.date
-    known: dt.date
+    as_of: dt.date
     new: tuple[dt.date, ...]
     changed: tuple[dt.date, ...] = ()
     late: dict[str, tuple[dt.date, ...]] = field(default_factory=dict)
@@ -112,8 +113,7 @@ def make_plan(
     done: dt.date | None,
     closed: dt.date | None,
     until: dt.date | None,
-    joined: frozenset[str] = frozenset(),
-    maturing: int = 0,
+    ripening: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan | None:
     """Compare what the logs hold with what they held.
 
@@ -124,8 +124,8 @@ def make_plan(
         closed: Days before this one never change any more.
         until: First day to leave out; None: all days. Days that no log has come to are not prepared, whatever is asked; labels
             may ripen on them.
-        joined: Domains whose labels come from a second log, so that their rows alone do not tell what has changed.
-        maturing: Days that a click may come after its impression's.
+        ripening: Domains whose labels come from a second log, so that their rows alone do not tell what has changed, and how
+            many days a click may come after its impression's.
 
     Returns:
         The plan; None where no log has a good row of any day and nothing was ever prepared.
@@ -145,13 +145,13 @@ def make_plan(
         other = [day for day, now in log.days.items() if day >= (done or day) or now != before.get(day, Day())]
         late[domain] = tuple(sorted(day for day in other if closed is not None and day < closed))
         if done is not None and closed is not None:
-            asked = log.days if domain in joined else other
+            asked = log.days if domain in ripening else other
             changed |= {day for day in asked if closed <= day < done}
     written = sorted({*new, *changed})
     return Plan(
         since=written[0] if written else None,
         until=end,
-        known=max(end, min(until or end, (newest or end) + maturing * _DAY)),
+        as_of=max(end, min(until or end, (newest or end) + max(ripening.values(), default=0) * _DAY)),
         new=new,
         changed=tuple(sorted(changed)),
         late={domain: days for domain, days in late.items() if days},

@@ -12,7 +12,6 @@ import dataclasses
 import datetime as dt
 import functools
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,7 +173,7 @@ class _Preparation:
             for domain in DOMAINS:
                 aside = [day for of, day in put_aside if of == domain]
                 log = found[domain].without(aside) if aside else found[domain]
-                self._write_impressions(log, plan.since, plan.until, plan.known)
+                self._write_impressions(log, plan.since, plan.until, plan.as_of)
         with self._timed("vocabulary"):
             self._grow_vocabulary(plan.since, plan.until)
         for domain in DOMAINS:
@@ -208,11 +207,8 @@ class _Preparation:
 
     def _plan(self, found: dict[str, ingest.Ingest], known: dict[str, tuple[Fact, ...]], until: dt.date | None) -> Plan:
         dataset = self.config.dataset
-        windows = {d: log.clicks.window for d in DOMAINS if (log := getattr(dataset, ingest.SOURCE_KEYS[d])).clicks}
-        maturing = math.ceil(max(windows.values(), default=0) / 86_400)
-        plan = make_plan(
-            found, known, done=self.done, closed=self.closed, until=until, joined=frozenset(windows), maturing=maturing
-        )
+        ripening = {d: log.clicks.days for d in DOMAINS if (log := getattr(dataset, ingest.SOURCE_KEYS[d])).clicks}
+        plan = make_plan(found, known, done=self.done, closed=self.closed, until=until, ripening=ripening)
         if plan is None:
             raise InputError(
                 "the logs have no good row", hint="look into the quarantine reasons with drop_bad_rows: false"
@@ -227,7 +223,7 @@ class _Preparation:
         days = sorted({*plan.new, *plan.changed})
         if not days:
             return []
-        rates = mature_click_rates(self.lake, self.config, found, days, plan.until, plan.known)
+        rates = mature_click_rates(self.lake, self.config, found, days, plan.until, plan.as_of)
         outcomes = quality.examine(self.lake, self.config, found, days, plan.new, rates)
         for outcome in outcomes:
             if outcome.outcome not in ("ok", "no_history"):
@@ -269,7 +265,7 @@ class _Preparation:
         self.summary.versions = {name: version for name, version in versions.items() if version is not None}
         return self.summary
 
-    def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date, known: dt.date) -> None:
+    def _write_impressions(self, found: ingest.Ingest, since: dt.date, until: dt.date, as_of: dt.date) -> None:
         name = f"{found.domain}_impressions"
         dataset, domain = self.config.dataset, found.domain
         properties = {MADE_WITH: preparation_digest(self.config)} | contract.constraints(dataset, domain)
@@ -283,7 +279,7 @@ class _Preparation:
             return
         earlier = ingest.earlier_events(self.lake, dataset, domain, since)
         with source.reading(f"dataset.{key}", log.path):
-            rows = ingest.impressions(found, self.config.dataset, since, until, earlier, known)
+            rows = ingest.by_day(found, ingest.clean_impressions(found, dataset, since, until, earlier, as_of))
             gone = [day for day in self._days(name) if since <= day < until and day not in found.days]
             if gone:
                 logger.warning("%s: the log has no rows of %s any more; they stay", name, ", ".join(map(str, gone)))

@@ -1,7 +1,6 @@
 """What a kind of feature has at hand: the rows to encode, the tables behind them, and all that was known by then."""
 
 import datetime as dt
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,8 +100,7 @@ class Scene:
         """Days that a click of some domains may come after its impression's, rounded up."""
         dataset = self.config.dataset
         logs = {"natural": dataset.natural, "ad": dataset.ads}
-        seconds = max((clicks.window for domain in domains if (clicks := logs[domain].clicks)), default=0)
-        return math.ceil(seconds / 86_400)
+        return max((clicks.days for domain in domains if (clicks := logs[domain].clicks)), default=0)
 
     def click_day(self) -> Any:
         """The day, since 1970 on the data set's clock, of an impression's click; null without one."""

@@ -139,7 +139,8 @@ def open_source(spark: SparkSession, dataset: DatasetConfig, key: str) -> Log:
         _refuse_doubles(table, side, place)
     require_columns(frame, columns_read(dataset, source), where)
     if source.clicks is not None:
-        _refuse_mixed_clicks(spark, source.clicks, source, f"{where}.clicks")
+        log_of_clicks = read_clicks(spark, source.clicks, f"{where}.clicks")
+        _refuse_mixed(log_of_clicks, source.clicks, source.clicks.columns.read(), source, f"{where}.clicks")
     return Log(frame, stamps, delta, shape)
 
 
@@ -318,11 +319,15 @@ def _refuse_mixed(table: DataFrame, place: SideTable | Clicks, names: list[str],
         refuse_drift(place.format, source.schema_drift, where, files, files, names)
 
 
-def _refuse_mixed_clicks(spark: SparkSession, clicks: Clicks, source: Source, where: str) -> None:
+def read_clicks(spark: SparkSession, clicks: Clicks, where: str) -> DataFrame:
+    """A log of clicks, which has the columns that are read of it.
+
+    Raises:
+        InputError: It cannot be read, or lacks a column.
+    """
     log = read_files(spark, clicks.path, clicks.format, where)
-    names = [*clicks.columns.leading().values(), clicks.columns.time.column]
-    require_columns(log, names, where)
-    _refuse_mixed(log, clicks, names, source, where)
+    require_columns(log, clicks.columns.read(), where)
+    return log
 
 
 def _side_table(spark: SparkSession, side: SideTable, source: Source, where: str) -> DataFrame:

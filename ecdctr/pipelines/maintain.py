@@ -30,18 +30,17 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
         # Before the ledger: a job that publishes and ends between the two is in both, the other way round in neither.
         held = leased(workspace.root)
         ledger = workspace.ledger
-        models = live_models(ledger.versions(), ledger.aliases(), now - dt.timedelta(days=settings.models))
+        published = ledger.versions()
+        models = live_models(published, ledger.aliases(), now - dt.timedelta(days=settings.models))
         pins = pins_of(models.values())
         for table, versions in held.items():
             pins.setdefault(table, set()).update(versions)
         before = now - dt.timedelta(days=settings.retention)
         plans = plan_sweeps(workspace.root, pins, before)
-        left = leftovers(workspace.root, {entry.artifact for entry in ledger.versions()}, before.timestamp())
+        left = leftovers(workspace.root, {entry.artifact for entry in published}, before.timestamp())
         if remove:
             if not left and not any(plan.files for plan in plans):
-                raise AlreadyDone(
-                    "no table has a file to remove", hint="files go when maintenance.retention has passed"
-                )
+                raise AlreadyDone("there is nothing to remove", hint="files go when maintenance.retention has passed")
             for plan in plans:
                 sweep(plan)
             for each in left:

@@ -7,17 +7,15 @@ import logging
 import os
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecdctr import cores
-from ecdctr.artifacts.files import FORGOTTEN_SECONDS
 from ecdctr.artifacts.leftovers import ARTIFACTS, SESSIONS, STAGING
 from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import Config
@@ -91,13 +89,7 @@ class Workspace:
         """Where the ranks lay scores until they are published: a folder that no other command takes away."""
         if self._first is not None:
             return self._first.staging
-        folder = self.root / STAGING
-        for leftover in folder.glob("*"):
-            # Whoever it belongs to may end just now, and take it away.
-            with suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > FORGOTTEN_SECONDS:
-                    shutil.rmtree(leftover, ignore_errors=True)
-        return folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        return self.root / STAGING / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @cached_property
     def lake(self) -> Lake:

@@ -171,7 +171,7 @@ def test_text_that_is_no_number_is_a_bad_row_and_huge_ids_stay_exact(spark, make
     found = ingest.look_through(spark, config.dataset, "natural")
     assert {reason for reason, _ in found.bad} == {"price is no number"}
     good = (
-        ingest.impressions(found, config.dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 2), None)
+        ingest.clean_impressions(found, config.dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 2), None)
         .orderBy("event_id")
         .collect()
     )
@@ -196,7 +196,7 @@ def test_of_rows_with_one_id_the_earliest_clicked_smallest_is_kept(spark, make_c
     frames = write_logs(days=2, change=double)
     dataset = make_config().dataset
     found = ingest.look_through(spark, dataset, "natural")
-    once = ingest.impressions(found, dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 3), None)
+    once = ingest.clean_impressions(found, dataset, dt.date(2024, 1, 1), dt.date(2024, 1, 3), None)
     once = once.drop("event_time").toPandas()
     assert len(once) == frames["natural"]["event_id"].nunique() == 80
     kept = once.set_index("event_id").loc["natural-0"]

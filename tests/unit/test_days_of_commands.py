@@ -1,7 +1,6 @@
 """Which days a command may train and score: those before which the tables are whole, and whose rows are there."""
 
 import datetime as dt
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,9 +37,6 @@ def test_no_version_of_a_day_before_which_rows_are_missing(monkeypatch):
 
 def test_scores_of_two_commands_lie_apart_and_go_with_their_command(tmp_path):
     first, second = (opened(f"warehouse={tmp_path}") for _ in range(2))
-    forgotten = first.root / "_staging" / "forgotten"
-    forgotten.mkdir(parents=True)
-    os.utime(forgotten, (0, 0))
     with first:
         (first.staging / "actr-1").mkdir(parents=True)
         beside = opened(f"warehouse={tmp_path}")
@@ -50,7 +46,6 @@ def test_scores_of_two_commands_lie_apart_and_go_with_their_command(tmp_path):
         assert first.staging != second.staging
     assert not first.staging.exists()
     assert (second.staging / "actr-1").is_dir()
-    assert not forgotten.exists()
 
 
 def test_a_day_without_ads_is_trained_and_not_taken_for_scored(monkeypatch):

@@ -58,11 +58,11 @@ def test_a_day_that_lies_below_the_date_asked_for_never_takes_prepared_days_back
 
 
 @pytest.mark.parametrize(
-    ("asked", "maturing", "until", "known"), [(20, 0, 5, 5), (20, 1, 5, 6), (6, 2, 5, 6), (4, 1, 4, 4), (None, 1, 5, 5)]
+    ("asked", "maturing", "until", "as_of"), [(20, 0, 5, 5), (20, 1, 5, 6), (6, 2, 5, 6), (4, 1, 4, 4), (None, 1, 5, 5)]
 )
-def test_days_that_no_log_has_come_to_are_not_prepared_while_clicks_of_them_may_be_known(asked, maturing, until, known):
-    first = plan(LOG, [], done=None, closed=None, until=asked and day(asked), maturing=maturing)
-    assert (first.until, first.new[-1], first.known) == (day(until), day(until - 1), day(known))
+def test_days_that_no_log_has_come_to_are_not_prepared_while_clicks_of_them_may_be_known(asked, maturing, until, as_of):
+    first = plan(LOG, [], done=None, closed=None, until=asked and day(asked), ripening={"natural": maturing})
+    assert (first.until, first.new[-1], first.as_of) == (day(until), day(until - 1), day(as_of))
 
 
 def test_a_day_that_left_the_log_is_nothing_to_write():
@@ -73,7 +73,7 @@ def test_a_day_that_left_the_log_is_nothing_to_write():
 def test_labels_that_come_from_clicks_are_looked_at_anew_while_their_day_is_open():
     found = {"natural": log(*LOG)}
     joined = make_plan(
-        found, {"natural": log(*LOG).facts}, done=day(5), closed=day(3), until=None, joined=frozenset({"natural"})
+        found, {"natural": log(*LOG).facts}, done=day(5), closed=day(3), until=None, ripening={"natural": 1}
     )
     assert joined.changed == (day(3), day(4))
 
