@@ -61,10 +61,23 @@ class Collective(Protocol):
             `(sum of R, …)`, equal on all ranks.
         """
 
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
-        """`all_reduce_` a tensor and `all_gather` rows at the same time; returns the rows."""
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory of the host to write into what the next operation gets as its rows, which need not be copied then.
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+        Args:
+            shape: Of the rows.
+            dtype: Of their numbers.
+        """
+
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> list[Tensor]:
+        """`all_reduce_` a tensor and gather rows, `(R, …)`, at the same time.
+
+        Returns:
+            The rows of all ranks in the order of ranks, in one part or in several. They may lie in memory that is written to
+            again by the next operation but one.
+        """
+
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """Send a part of the rows to each rank.
 
         Args:
@@ -72,11 +85,12 @@ class Collective(Protocol):
             splits: How many rows go to each rank; they sum to R.
 
         Returns:
-            The rows received, those of rank 0 first, and how many came from each rank.
+            The rows received from each rank, in the order of ranks. They may lie in memory that is written to again by
+            the next operation but one.
         """
 
-    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
-        """Start an `all_to_all`; what is returned waits for its result. Other operations may come between."""
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], list[Tensor]]:
+        """Start an `all_to_all`; what is returned waits for its result. One other operation may come between."""
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """Replace a tensor by the one of rank `root`, in place."""
@@ -113,15 +127,19 @@ class DerivedOperations(ABC):
         """See `Collective.all_gather`."""
 
     @abstractmethod
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """See `Collective.all_to_all`."""
+
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """See `Collective.room`; here memory like any other."""
+        return torch.empty(tuple(shape), dtype=dtype)
 
     def begin_all_reduce_(self, tensor: Tensor) -> Callable[[], Tensor]:
         """See `Collective.begin_all_reduce_`; here nothing is left to wait for."""
         self.all_reduce_(tensor)
         return lambda: tensor
 
-    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], list[Tensor]]:
         """See `Collective.begin_all_to_all`; here nothing is left to wait for."""
         done = self.all_to_all(tensor, splits)
         return lambda: done
@@ -135,12 +153,12 @@ class DerivedOperations(ABC):
             for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
 
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> list[Tensor]:
         """See `Collective.all_reduce_and_gather_`."""
         reduced = self.begin_all_reduce_(tensor)
         gathered = self.all_gather(rows)
         reduced()
-        return gathered
+        return [gathered]
 
     def all_gather_json(self, value: Any) -> list[Any]:
         """See `Collective.all_gather_json`."""

@@ -74,11 +74,11 @@ class HorovodCollective(DerivedOperations):
             gathered: Tensor = self._result(handle)
         return gathered
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """See `Collective.all_to_all`."""
         return self.begin_all_to_all(tensor, splits)()
 
-    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], list[Tensor]]:
         """See `Collective.begin_all_to_all`."""
         check_splits(tensor.shape[0], splits, self.size)
         counts = torch.tensor(list(splits), dtype=torch.int32)
@@ -87,10 +87,10 @@ class HorovodCollective(DerivedOperations):
                 tensor.detach().contiguous(), splits=counts, name=_name("exchange", tensor[:0])
             )
 
-        def wait() -> tuple[Tensor, list[int]]:
+        def wait() -> list[Tensor]:
             with self._named_failure("all-to-all"):
-                received, received_splits = self._result(handle)
-            return received, received_splits.tolist()
+                received, counts = self._result(handle)
+            return list(received.split(counts.tolist()))
 
         return wait
 

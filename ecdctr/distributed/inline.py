@@ -62,12 +62,11 @@ class InlineCollective(DerivedOperations):
         """See `Collective.all_gather`."""
         return torch.cat(self._meeting.exchange(self.rank, tensor.detach().clone()))
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """See `Collective.all_to_all`."""
         check_splits(tensor.shape[0], splits, self.size)
         parts = self._meeting.exchange(self.rank, tensor.detach().clone().split(list(splits)))
-        received = [part[self.rank] for part in parts]
-        return torch.cat(received), [part.shape[0] for part in received]
+        return [part[self.rank].clone() for part in parts]
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """See `Collective.broadcast_`."""

@@ -12,7 +12,9 @@ import math
 import mmap
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import psutil
@@ -28,7 +30,9 @@ _COMBINE: dict[Reduction, Callable[..., Tensor]] = {"sum": torch.add, "min": tor
 logger = logging.getLogger(__name__)
 
 SLOT_BYTES = 8 << 20
-"""What one rank can lay down for one operation; two such slots for each rank are reserved."""
+"""What one rank can lay down for one operation."""
+SLOTS = 3
+"""Of each rank, used in turns: what lies in one can be read while the next operation goes on."""
 SPARE = 8
 """Memory is only taken where there is so many times as much."""
 LOOK_MILLISECONDS = 200
@@ -36,8 +40,8 @@ LOOK_MILLISECONDS = 200
 TOO_LARGE = -1
 _LINE = 8
 """Numbers in a cache line, so that ranks do not write to one another's."""
-_COUNTER, _BYTES, _KIND = 0, 1, 3
-"""Places in a rank's line: its counter; for the slots, bytes laid down; and what for."""
+_COUNTER, _BYTES, _KIND = 0, 1, 1 + SLOTS
+"""Places in a rank's line: its counter; for the slots, bytes of the rows laid down; and what for."""
 
 
 class _Counters:
@@ -71,7 +75,7 @@ def sharing_memory(base: Collective, stall_seconds: int, slot_bytes: int = SLOT_
         logger.info("ranks exchange through Horovod: they are on several machines, or lack the library of counters")
         return base
     lines = -(-base.size * _LINE * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = lines + base.size * 2 * slot_bytes
+    size = lines + base.size * SLOTS * slot_bytes
     descriptor = _reserve(size) if base.rank == 0 else None
     processes = [int(pid) for pid in base.all_gather_json(os.getpid())]
     shared = base.all_gather_json(descriptor)[0]
@@ -130,9 +134,10 @@ def _alive(process: int) -> bool:
 class SharedMemoryCollective(DerivedOperations):
     """Ranks of one machine; made by `sharing_memory`.
 
-    Each rank has two slots and writes to them in turns. In operation n it lays down its part, sets its counter to n, and reads the
-    others' parts once their counters are at n. It writes to the same slot again in operation n + 2, hence after all
-    counters were at n + 1, and so after all have read what lay there. Ranks are added in their order, alike on all of them.
+    Each rank has three slots and writes to them in turns. In operation n it lays down its part, sets its counter to n, and reads
+    the others' parts once their counters are at n. It writes to the same slot again after operation n + 2, hence once all
+    counters were at n + 2: until a rank itself begins that operation, it may read what it got in operation n where
+    it lies. Ranks are added in their order, alike on all of them.
 
     Args:
         base: The ranks, for what does not fit into a slot.
@@ -156,7 +161,7 @@ class SharedMemoryCollective(DerivedOperations):
         self._base, self._slot_bytes, self._stall_seconds = base, slot_bytes, stall_seconds
         self._bytes = torch.frombuffer(memory, dtype=torch.uint8)
         self._lines = np.frombuffer(memory, np.int64, base.size * _LINE).reshape(base.size, _LINE)
-        self._slots = self._bytes[first:].view(base.size, 2, slot_bytes)
+        self._slots = self._bytes[first:].view(base.size, SLOTS, slot_bytes)
         self._counters = self._bytes.data_ptr()
         self._done = 0
         self._others = others
@@ -173,78 +178,82 @@ class SharedMemoryCollective(DerivedOperations):
 
     def all_reduce_(self, tensor: Tensor, op: Reduction = "sum") -> Tensor:
         """See `Collective.all_reduce_`."""
-        parts = self._exchange((op, tensor.dtype, tuple(tensor.shape)), [tensor])
+        parts = self._exchange((op, tensor.dtype, tuple(tensor.shape)), tensor)
         if parts is None:
             return self._base.all_reduce_(tensor, op)
-        _reduce_(parts, tensor.detach(), op)
+        _reduce_([part for part, _ in parts], tensor.detach(), op)
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """See `Collective.all_gather`."""
         if _row_bytes(tensor) == 0:
             return self._base.all_gather(tensor)
-        parts = self._exchange(("gather", tensor.dtype, tuple(tensor.shape[1:])), [tensor])
-        return self._base.all_gather(tensor) if parts is None else _join(parts, tensor)
+        parts = self._exchange(("gather", tensor.dtype, tuple(tensor.shape[1:])), tensor)
+        return self._base.all_gather(tensor) if parts is None else torch.cat(_rows(parts, tensor))
 
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """See `Collective.room`; where it fits, this rank's slot for the next operation."""
+        wanted = math.prod(shape) * dtype.itemsize
+        if wanted > self._slot_bytes:
+            return super().room(shape, dtype)
+        return self._slots[self.rank, (self._done + 1) % SLOTS, :wanted].view(dtype).view(tuple(shape))
+
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> list[Tensor]:
         """See `Collective.all_reduce_and_gather_`."""
         if _row_bytes(rows) == 0:
             return self._base.all_reduce_and_gather_(tensor, rows)
         kind = ("reduce and gather", tensor.dtype, tuple(tensor.shape), rows.dtype, tuple(rows.shape[1:]))
-        parts = self._exchange(kind, [tensor, rows])
+        parts = self._exchange(kind, rows, tensor)
         if parts is None:
             return self._base.all_reduce_and_gather_(tensor, rows)
-        _reduce_(parts, tensor.detach(), "sum")
-        return _join([part[_padded(tensor) :] for part in parts], rows)
+        _reduce_([beside for _, beside in parts], tensor.detach(), "sum")
+        return _rows(parts, rows)
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """See `Collective.all_to_all`."""
         check_splits(tensor.shape[0], splits, self.size)
-        row = _row_bytes(tensor)
-        if row == 0:
+        if _row_bytes(tensor) == 0:
             return self._base.all_to_all(tensor, splits)
-        bounds = torch.tensor([0, *splits], dtype=torch.int64).cumsum(0)
-        parts = self._exchange(("exchange", tensor.dtype, tuple(tensor.shape[1:])), [bounds, tensor])
+        bounds = torch.tensor([*accumulate(splits, initial=0)])
+        parts = self._exchange(("exchange", tensor.dtype, tuple(tensor.shape[1:])), tensor, bounds)
         if parts is None:
             return self._base.all_to_all(tensor, splits)
-        mine, counts = [], []
-        for part in parts:
-            begin, end = part[: _size(bounds)].view(torch.int64)[self.rank : self.rank + 2].tolist()
-            mine.append(part[_padded(bounds) :][begin * row : end * row])
-            counts.append(end - begin)
-        return _join(mine, tensor), counts
+        own = [slice(*beside.view(torch.int64)[self.rank : self.rank + 2].tolist()) for _, beside in parts]
+        return [rows[mine] for rows, mine in zip(_rows(parts, tensor), own, strict=True)]
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """See `Collective.broadcast_`; seldom and often large, so left to the collective that is wrapped."""
         return self._base.broadcast_(tensor, root)
 
-    def _exchange(self, kind: object, tensors: Sequence[Tensor]) -> list[Tensor] | None:
-        """Lay down tensors, one after the other, and see what every rank has laid down.
+    def _exchange(self, kind: Hashable, rows: Tensor, beside: Tensor | None = None) -> list[tuple[Tensor, Tensor]] | None:
+        """Lay down rows, and what goes beside them, and see what every rank has laid down.
 
-        What is returned must be read before the next operation.
+        What is returned must be read before the next operation but one.
 
         Args:
             kind: The operation, equal on all ranks.
-            tensors: On the CPU.
+            rows: On the CPU; not copied where they lie in the room for this operation.
+            beside: On the CPU, of the same size on all ranks.
 
         Returns:
-            Bytes of each rank, in the order of ranks; None, alike on all ranks, where those of one do not fit.
+            Bytes of both from each rank, in the order of ranks; None, alike on all ranks, where those of one do not fit.
 
         Raises:
             ExchangeError: Another rank has ended, keeps silent, or is in another operation.
         """
         self._done += 1
-        slot = self._done % 2
+        slot = self._done % SLOTS
         own = self._lines[self.rank]
-        total = sum(map(_padded, tensors[:-1])) + _size(tensors[-1])
-        own[_BYTES + slot] = total if total <= self._slot_bytes else TOO_LARGE
+        wanted, more = rows.nbytes, 0 if beside is None else beside.nbytes
+        fits = _padded(wanted) + more <= self._slot_bytes
+        own[_BYTES + slot] = wanted if fits else TOO_LARGE
         own[_KIND + slot] = kind_number = _number(kind)
-        if total <= self._slot_bytes:
-            at = 0
-            for tensor in tensors:
-                place = self._slots[self.rank, slot, at : at + _size(tensor)]
-                place.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
-                at += _padded(tensor)
+        if fits:
+            place = self._slots[self.rank, slot]
+            if not (rows.data_ptr() == place.data_ptr() and rows.is_contiguous()):
+                _lay(rows, place)
+            if beside is not None:
+                _lay(beside, place[_padded(wanted) :])
         assert COUNTERS is not None
         COUNTERS.publish(self._counters + self.rank * _LINE * 8, self._done)
         self._wait()
@@ -257,7 +266,8 @@ class SharedMemoryCollective(DerivedOperations):
             )
         if (sizes == TOO_LARGE).any():
             return None
-        return [self._slots[rank, slot, : int(sizes[rank])] for rank in range(self.size)]
+        slots = self._slots[:, slot].unbind()
+        return [(one[:size], one[_padded(size) :][:more]) for one, size in zip(slots, sizes.tolist(), strict=True)]
 
     def _wait(self) -> None:
         assert COUNTERS is not None
@@ -284,35 +294,36 @@ class SharedMemoryCollective(DerivedOperations):
         )
 
 
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def _lay(tensor: Tensor, place: Tensor) -> None:
+    """Write a tensor's numbers to where some bytes begin."""
+    place[: tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 
-def _padded(tensor: Tensor) -> int:
-    """Bytes of a tensor up to the next multiple of 8, so that the following one begins where any type may."""
-    return -(-_size(tensor) // 8) * 8
+def _padded(size: int) -> int:
+    """The next multiple of 8 bytes, so that what follows begins where any type may."""
+    return -(-size // 8) * 8
 
 
 def _row_bytes(rows: Tensor) -> int:
     return math.prod(rows.shape[1:]) * rows.element_size()
 
 
-def _number(kind: object) -> int:
+@lru_cache
+def _number(kind: Hashable) -> int:
     """Names an operation; those of two differ but for one chance in 2^64."""
     return int.from_bytes(hashlib.blake2b(repr(kind).encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _reduce_(parts: Sequence[Tensor], into: Tensor, op: Reduction) -> None:
-    """Combine the tensors with which each rank's bytes begin, in the order of ranks."""
+    """Combine the tensors whose bytes each rank gave, in the order of ranks."""
     combine = _COMBINE[op]
-    first, second, *others = (part[: _size(into)].view(into.dtype).view(into.shape) for part in parts)
-    total = combine(first, second)
+    first, second, *others = (part.view(into.dtype).view(into.shape) for part in parts)
+    combine(first, second, out=into)
     for part in others:
-        combine(total, part, out=total)
-    into.copy_(total)
+        combine(into, part, out=into)
 
 
-def _join(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Rows whose bytes lie apart, in one tensor."""
+def _rows(parts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> list[Tensor]:
+    """The rows whose bytes each rank gave, as they lie."""
     row = _row_bytes(like)
-    return torch.cat([part.view(like.dtype).view(len(part) // row, *like.shape[1:]) for part in parts])
+    return [rows.view(like.dtype).view(len(rows) // row, *like.shape[1:]) for rows, _ in parts]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ecdctr.distributed.collective import Reduction, check_splits
@@ -31,16 +32,20 @@ class SingleProcess:
         """A copy of the rows."""
         return tensor.detach().clone()
 
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
-        """The rows themselves."""
-        return rows.detach()
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory like any other."""
+        return torch.empty(tuple(shape), dtype=dtype)
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> list[Tensor]:
+        """The rows themselves."""
+        return [rows.detach()]
+
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """A copy of the rows, all from this rank."""
         check_splits(tensor.shape[0], splits, 1)
-        return tensor.detach().clone(), list(splits)
+        return [tensor.detach().clone()]
 
-    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], list[Tensor]]:
         """A copy of the rows, all from this rank."""
         done = self.all_to_all(tensor, splits)
         return lambda: done

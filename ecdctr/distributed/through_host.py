@@ -55,26 +55,22 @@ class ThroughHost(DerivedOperations):
         """See `Collective.all_gather`."""
         return self.base.all_gather(_host(tensor)).to(tensor.device)
 
-    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> Tensor:
+    def all_reduce_and_gather_(self, tensor: Tensor, rows: Tensor) -> list[Tensor]:
         """See `Collective.all_reduce_and_gather_`."""
         reduced = _host(tensor)
         gathered = self.base.all_reduce_and_gather_(reduced, _host(rows))
         _back(tensor, reduced)
-        return gathered.to(rows.device)
+        return [part.to(rows.device) for part in gathered]
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
         """See `Collective.all_to_all`."""
         return self.begin_all_to_all(tensor, splits)()
 
-    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], tuple[Tensor, list[int]]]:
+    def begin_all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> Callable[[], list[Tensor]]:
         """See `Collective.begin_all_to_all`."""
         wait = self.base.begin_all_to_all(_host(tensor), splits)
 
-        def received() -> tuple[Tensor, list[int]]:
-            rows, counts = wait()
-            return rows.to(tensor.device), counts
-
-        return received
+        return lambda: [part.to(tensor.device) for part in wait()]
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> Tensor:
         """See `Collective.broadcast_`."""

@@ -127,11 +127,16 @@ class _Expand(torch.autograd.Function):
         return out, None, None, None
 
 
-def take_rows(table: Tensor, places: Tensor, first: int = 0, width: int | None = None) -> Tensor:
-    """Rows `(N, D)` of a table at places `(N,)`, or `width` columns of them from `first` on, outside autograd."""
+def take_rows(
+    table: Tensor, places: Tensor, first: int = 0, width: int | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Rows `(N, D)` of a table at places `(N,)`, or `width` columns of them from `first` on, outside autograd.
+
+    Where they are wanted in some contiguous memory, `out` is that.
+    """
     if ROWS is not None and table.is_cpu and table.is_contiguous():
-        return ROWS.gather(table, places, first, width)
-    return table[:, first : None if width is None else first + width].index_select(0, places)
+        return ROWS.gather(table, places, first, width, out)
+    return torch.index_select(table[:, first : None if width is None else first + width], 0, places, out=out)
 
 
 def put_rows(out: Tensor, places: Tensor, rows: Tensor) -> None:

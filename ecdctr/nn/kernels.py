@@ -41,7 +41,7 @@ class RowKernels:
         self._deal.restype = self._put.restype = None
         self._pack.argtypes = [_MEMORY, _MEMORY, *[_WHOLE] * 4, _MEMORY, _MEMORY]
         self._pack.restype = None
-        self._merge_runs.argtypes = [_MEMORY, *[_WHOLE] * 3, _MEMORY, _MEMORY]
+        self._merge_runs.argtypes = [_MEMORY, _MEMORY, *[_WHOLE] * 3, _MEMORY, _MEMORY]
         self._merge_runs.restype = _WHOLE
         self._group.argtypes = [_MEMORY, _WHOLE, *[_MEMORY] * 5]
         self._group.restype = _WHOLE
@@ -60,15 +60,17 @@ class RowKernels:
         found = self._group(places.data_ptr(), count, *(array.data_ptr() for array in arrays))
         return rows[:found], inverse, order, starts[:found]
 
-    def gather(self, table: Tensor, places: Tensor, first: int = 0, width: int | None = None) -> Tensor:
-        """`table[places]`, `(N, D)`, or the `width` columns of it from `first` on.
+    def gather(
+        self, table: Tensor, places: Tensor, first: int = 0, width: int | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """`table[places]`, `(N, D)`, or the `width` columns of it from `first` on; written to `out` if given.
 
         Raises:
             IndexError: A place that is no row of the table.
         """
         (rows, dim), count = table.shape, len(places)
         width = dim if width is None else width
-        out = torch.empty(count, width)
+        out = torch.empty(count, width) if out is None else out
         done = self._gather(table.data_ptr(), rows, dim, first, width, places.data_ptr(), count, out.data_ptr())
         if done < count:
             raise IndexError(f"row {int(places[done])} of a table with {rows} rows")
@@ -108,28 +110,29 @@ class RowKernels:
         """`out[places] = rows`, for distinct places that are rows of `out`."""
         self._put(rows.data_ptr(), len(rows), rows.shape[1], places.data_ptr(), out.data_ptr())
 
-    def pack(self, places: Tensor, values: Tensor, width: int, order: Tensor | None = None) -> Tensor:
-        """Rows `(U, D)`, whose own numbers lie side by side, and their numbers as one int32 matrix `(U, width)`.
+    def pack(self, places: Tensor, values: Tensor, out: Tensor, order: Tensor | None = None) -> None:
+        """Write rows `(U, D)`, whose own numbers lie side by side, and their numbers into one int32 matrix `(U, W)`.
 
         Args:
             places: The numbers.
             values: The rows.
-            width: D + 1, or D + 2 where a number takes more than 31 bits.
+            out: W is D + 1, or D + 2 where a number takes more than 31 bits.
             order: Which row each number belongs to; None: they stand alike.
         """
         count, dim = values.shape
-        out = torch.empty(count, width, dtype=torch.int32)
         self._pack(
-            places.data_ptr(), values.data_ptr(), count, dim, values.stride(0), width,
+            places.data_ptr(), values.data_ptr(), count, dim, values.stride(0), out.shape[1],
             None if order is None else order.data_ptr(), out.data_ptr(),
         )  # fmt: skip
-        return out
 
-    def merge_runs(self, packed: Tensor, dim: int) -> tuple[Tensor, Tensor] | None:
-        """Distinct numbers and sums of what several `pack` gave; None where they stand in no order worth using."""
-        count, width = packed.shape
-        rows, sums = torch.empty(count, dtype=torch.int64), torch.empty(count, dim)
-        found = self._merge_runs(packed.data_ptr(), count, dim, width, rows.data_ptr(), sums.data_ptr())
+    def merge_runs(self, parts: Sequence[Tensor], dim: int) -> tuple[Tensor, Tensor] | None:
+        """Distinct numbers and sums of what `pack` has written several times; None where they stand in no order worth using."""
+        counts = [len(part) for part in parts]
+        pointers = (ctypes.c_void_p * len(parts))(*(part.data_ptr() for part in parts))
+        rows, sums = torch.empty(sum(counts), dtype=torch.int64), torch.empty(sum(counts), dim)
+        found = self._merge_runs(
+            pointers, (ctypes.c_int64 * len(parts))(*counts), len(parts), dim, parts[0].shape[1], rows.data_ptr(), sums.data_ptr()
+        )
         return None if found < 0 else (rows[:found], sums[:found])
 
     def rowwise_adagrad(

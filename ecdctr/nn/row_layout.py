@@ -23,8 +23,11 @@ class Ranks(Protocol):
     def size(self) -> int:
         """How many ranks there are."""
 
-    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Send rows of a tensor to each rank; returns what came, in the order of ranks, and how many from each."""
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory of the host to write into what is sent next."""
+
+    def all_to_all(self, tensor: Tensor, splits: Sequence[int]) -> list[Tensor]:
+        """Send rows of a tensor to each rank; returns what came from each, which may be gone after the next operation."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,15 @@ class RowLayout:
         assert self.ranks is not None
         cut = int(torch.searchsorted(rows, self.first_sharded))
         dealt = self.deal(rows[cut:])
-        asked, counts = self.ranks.all_to_all(dealt.local.to(self.wire), dealt.splits)
-        found, _ = self.ranks.all_to_all(take_rows(weight, asked.to(torch.int64)), counts)
-        vectors = weight.new_empty(len(rows), weight.shape[1])
-        vectors[:cut] = take_rows(weight, rows[:cut])
-        put_rows(vectors[cut:], dealt.order, found)
+        asked = self.ranks.all_to_all(dealt.local.to(self.wire), dealt.splits)
+        wanted = torch.cat(asked).to(torch.int64)
+        dim = weight.shape[1]
+        room = self.ranks.room((len(wanted), dim), weight.dtype) if weight.is_cpu else None
+        found = self.ranks.all_to_all(take_rows(weight, wanted, out=room), [len(part) for part in asked])
+        vectors = weight.new_empty(len(rows), dim)
+        take_rows(weight, rows[:cut], out=vectors[:cut])
+        for part, places in zip(found, dealt.order.split(dealt.splits), strict=True):
+            put_rows(vectors[cut:], places, part)
         return vectors
 
     @property
@@ -140,8 +147,8 @@ class RowLayout:
         assert self.ranks is not None
         begin = start + self.rank * length
         parts = [block[(owner - begin) % self.size :: self.size] for owner in range(self.size)]
-        received, counts = self.ranks.all_to_all(torch.cat(parts), [len(part) for part in parts])
-        for sender, rows in enumerate(received.split(counts)):
+        received = self.ranks.all_to_all(torch.cat(parts), [len(part) for part in parts])
+        for sender, rows in enumerate(received):
             # The first row at or after the block's beginning that lies here.
             at = -(-(start + sender * length - self.rank) // self.size)
             table[at : at + len(rows)] = rows
@@ -168,8 +175,8 @@ class RowLayout:
             part = own.new_zeros(min(share, self.held[name] - start), *own.shape[1:])
             have = own[start : start + share]
             part[: len(have)] = have
-            got, _ = self.ranks.all_to_all(part, [len(part)] + [0] * (self.size - 1))
+            got = self.ranks.all_to_all(part, [len(part)] + [0] * (self.size - 1))
             if self.rank == 0:
-                mixed = got.unflatten(0, (self.size, len(part))).transpose(0, 1).flatten(0, 1)
+                mixed = torch.stack(got, 1).flatten(0, 1)
                 first = start * self.size
                 take(first, mixed[: rows - first])

@@ -148,23 +148,28 @@ void pack_rows(const int64_t* places, const float* values, int64_t n, int64_t di
   }
 }
 
-// Merges n packed rows, which stand in a few runs of ascending numbers: distinct numbers, ascending, and the sums of their rows,
-// added in the order in which they stand. Returns how many there are, or -1 where there are more runs than are merged so.
-int64_t merge_runs(const int32_t* packed, int64_t n, int64_t dim, int64_t width, int64_t* rows, float* sums) {
-  int64_t head[kRuns], stop[kRuns], place[kRuns];
+// Merges the packed rows of several parts, part p with counts[p] of them, in each of which they stand in a few runs of ascending
+// numbers: distinct numbers, ascending, and the sums of their rows, added in the order in which they stand. Returns how many
+// there are, or -1 where there are more runs than are merged so.
+int64_t merge_runs(const int32_t* const* parts, const int64_t* counts, int64_t n, int64_t dim, int64_t width, int64_t* rows,
+                   float* sums) {
+  const int32_t *head[kRuns], *stop[kRuns];
+  int64_t place[kRuns];
   int runs = 0;
-  int64_t before = -1;
-  for (int64_t at = 0; at < n; ++at) {
-    const int64_t here = place_of(packed + at * width, dim, width);
-    if (at == 0 || here <= before) {
-      if (runs == kRuns) return -1;
-      if (runs) stop[runs - 1] = at;
-      place[runs] = here;
-      head[runs++] = at;
+  for (int64_t part = 0; part < n; ++part) {
+    int64_t before = INT64_MAX;
+    for (int64_t at = 0; at < counts[part]; ++at) {
+      const int32_t* packed = parts[part] + at * width;
+      const int64_t here = place_of(packed, dim, width);
+      if (here <= before) {
+        if (runs == kRuns) return -1;
+        place[runs] = here;
+        head[runs++] = packed;
+      }
+      stop[runs - 1] = packed + width;
+      before = here;
     }
-    before = here;
   }
-  if (runs) stop[runs - 1] = n;
   int64_t found = 0;
   for (;; ++found) {
     int64_t lowest = INT64_MAX;
@@ -176,13 +181,14 @@ int64_t merge_runs(const int32_t* packed, int64_t n, int64_t dim, int64_t width,
     bool first = true;
     for (int run = 0; run < runs; ++run) {
       if (place[run] != lowest) continue;
-      const float* value = reinterpret_cast<const float*>(packed + head[run] * width);
+      const float* value = reinterpret_cast<const float*>(head[run]);
       if (first)
         std::memcpy(sum, value, dim * sizeof(float));
       else
         for (int64_t column = 0; column < dim; ++column) sum[column] += value[column];
       first = false;
-      place[run] = ++head[run] < stop[run] ? place_of(packed + head[run] * width, dim, width) : INT64_MAX;
+      head[run] += width;
+      place[run] = head[run] < stop[run] ? place_of(head[run], dim, width) : INT64_MAX;
     }
   }
 }

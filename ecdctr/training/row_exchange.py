@@ -41,28 +41,28 @@ def exchange_gradients(
     """
     if collective.size == 1:
         return places, gradients
+    dim = gradients.shape[1]
 
-    def gathered(packed: Tensor) -> Tensor:
+    def replicated(places: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        packed = pack_rows(places, gradients, wide=layout.end > 1 << HALF, room=collective.room)
         if begun is None:
-            return collective.all_reduce_and_gather_(buffer, packed)
+            return merge_packed(collective.all_reduce_and_gather_(buffer, packed), dim)
         rows = collective.all_gather(packed)
         begun()
-        return rows
+        return merge_packed([rows], dim)
 
-    dim = gradients.shape[1]
     if not layout.sharded:
-        return merge_packed(gathered(pack_rows(places, gradients, wide=layout.end > 1 << HALF)), dim)
+        return replicated(places, gradients)
     cut = int(torch.searchsorted(places, layout.first_sharded))
     dealt = layout.deal(places[cut:])
-    sent = pack_rows(dealt.local, gradients[cut:], wide=layout.local_rows > 1 << HALF, order=dealt.order)
+    wide = layout.local_rows > 1 << HALF
+    sent = pack_rows(dealt.local, gradients[cut:], wide=wide, order=dealt.order, room=collective.room)
     received = collective.begin_all_to_all(sent, dealt.splits)
     if not layout.first_sharded:
         (begun or collective.begin_all_reduce_(buffer))()
-        return merge_packed(received()[0], dim)
-    packed = pack_rows(places[:cut], gradients[:cut], wide=layout.end > 1 << HALF)
-    replicated = merge_packed(gathered(packed), dim)
-    # Sharded rows lie behind the replicated ones, so the two stay in ascending order.
-    parts = zip(replicated, merge_packed(received()[0], dim), strict=True)
+        return merge_packed(received(), dim)
+    # One operation between sending and reading. Sharded rows lie behind the replicated ones, so the two stay in ascending order.
+    parts = zip(replicated(places[:cut], gradients[:cut]), merge_packed(received(), dim), strict=True)
     rows, sums = (torch.cat(pair) for pair in parts)
     return rows, sums
 
@@ -75,7 +75,14 @@ def add_up(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return groups.rows, groups.merge(torch.cat([gradients for _, gradients in parts]))
 
 
-def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool, order: Tensor | None = None) -> Tensor:
+def pack_rows(
+    places: Tensor,
+    gradients: Tensor,
+    *,
+    wide: bool,
+    order: Tensor | None = None,
+    room: Callable[[Sequence[int], torch.dtype], Tensor] = lambda shape, dtype: torch.empty(*shape, dtype=dtype),
+) -> Tensor:
     """Touched rows and their gradients as one int32 matrix, for one exchange instead of two.
 
     The bits of both travel as integers, which no transport rounds.
@@ -85,30 +92,35 @@ def pack_rows(places: Tensor, gradients: Tensor, *, wide: bool, order: Tensor | 
         gradients: Their gradients `(U, D)`.
         wide: Whether a row number needs more than 31 bits.
         order: Which of the gradients each place belongs to, `(U,)`; None: they stand alike.
+        room: Gives memory of the host for the matrix, of some shape and type; see `Collective.room`.
 
     Returns:
         `(U, D + 1)`, or `(U, D + 2)` where wide.
     """
     if ROWS is not None and gradients.is_cpu:
         values = gradients if gradients.stride(-1) == 1 else gradients.contiguous()
-        return ROWS.pack(places.contiguous(), values, gradients.shape[1] + (2 if wide else 1), order)
+        packed = room((len(places), gradients.shape[1] + (2 if wide else 1)), torch.int32)
+        ROWS.pack(places.contiguous(), values, packed, order)
+        return packed
     if order is not None:
         gradients = gradients.index_select(0, order)
     numbers = torch.stack([places >> HALF, places & ((1 << HALF) - 1)], 1) if wide else places.unsqueeze(1)
     return torch.cat([gradients.contiguous().view(torch.int32), numbers.to(torch.int32)], 1)
 
 
-def merge_packed(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def merge_packed(parts: Sequence[Tensor], dim: int) -> tuple[Tensor, Tensor]:
     """Distinct rows, ascending, and the sums of their gradients, added in the order in which they stand.
 
     Args:
-        packed: What `pack_rows` gave on each rank, in the order of ranks: so the bits are the same wherever it is merged.
+        parts: What `pack_rows` gave on each rank, in the order of ranks, whole or in parts: so the bits are the same
+            wherever it is merged.
         dim: D.
     """
-    if ROWS is not None and packed.is_cpu:
-        merged = ROWS.merge_runs(packed.contiguous(), dim)
+    if ROWS is not None and parts[0].is_cpu:
+        merged = ROWS.merge_runs([part.contiguous() for part in parts], dim)
         if merged is not None:
             return merged
+    packed = torch.cat(list(parts))
     numbers = packed[:, dim:].to(torch.int64)
     places = (numbers[:, 0] << HALF) | numbers[:, 1] if numbers.shape[1] == 2 else numbers[:, 0]
     groups = distinct(places)

@@ -182,7 +182,7 @@ class Trainer:
             )
         scale = 1.0 / max(weight, 1e-12) / self.loss_scale.factor
         self.flat.gradients.mul_(scale)
-        gradients = gradients * scale
+        gradients.mul_(scale)
         clock.lap("exchange")
         if overflows == 0:
             if self.settings.clip_norm is not None:

@@ -90,14 +90,14 @@ def test_rows_of_ranks_are_packed_and_merged_as_without_the_library(monkeypatch,
             places = torch.randperm(70, generator=generator)[: (rank * 17) % 40].sort().values
             values = torch.randn(len(places), 6, generator=generator)[:, :5]
             packed.append(pack_rows(places + (2**40 if wide else 0), values, wide=wide))
-        return [torch.cat(packed), *merge_packed(torch.cat(packed), 5)]
+        return [torch.cat(packed), *merge_packed(packed, 5), *merge_packed([torch.cat(packed)], 5)]
 
     compiled = exchanged()
     monkeypatch.setattr(row_exchange, "ROWS", None)
     monkeypatch.setattr(module, "ROWS", None)
     for mine, other in zip(compiled, exchanged(), strict=True):
         assert torch.equal(mine, other)
-    assert (ROWS.merge_runs(compiled[0], 5) is None) == (ranks == 40)
+    assert (ROWS.merge_runs([compiled[0]], 5) is None) == (ranks == 40)
 
 
 @pytest.mark.parametrize("places", [[], [5], [5, 6, 7, 9, 14, 15, 2**40], list(range(5, 4000, 3))])

@@ -196,7 +196,7 @@ def test_state_goes_into_a_grown_vocabulary(kind):
 
 
 def merge_touched(collective, places, gradients):
-    return merge_packed(collective.all_gather(pack_rows(places, gradients, wide=True)), gradients.shape[1])
+    return merge_packed([collective.all_gather(pack_rows(places, gradients, wide=True))], gradients.shape[1])
 
 
 def test_ranks_end_with_the_same_bits_and_the_sum():
