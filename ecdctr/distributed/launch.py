@@ -37,7 +37,9 @@ logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[dict[str, Any]], None]
 BEAT_SECONDS = 0.5
-POLL_SECONDS = 0.01
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.1
+LATER = 1 / 50
+"""How much later than it need be a long task is seen to have ended: looking takes a rank's core from it."""
 LOOK_SECONDS = 0.25
 ECHO_SECONDS = 2.0
 """How long an error that only echoes another rank's waits for that rank's own."""
@@ -183,8 +185,9 @@ class RankSession:
         try:
             with stop_on_signal(lambda: self._asked_at is not None, self.stop, "stopping at the next step"):
                 self.mailbox.write(task_name(self._number), {"name": name, "payload": payload})
+                began = time.monotonic()
                 while len(replies) < self.ranks:
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(min(max((time.monotonic() - began) * LATER, POLL_SECONDS), LONGEST_POLL_SECONDS))
                     # Looking collects as well, so it comes before the last look at what was collected.
                     self._look(replies, on_progress)
                     self._collect(replies)

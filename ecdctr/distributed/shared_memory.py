@@ -225,7 +225,9 @@ class SharedMemoryCollective(DerivedOperations):
         """See `Collective.broadcast_`; seldom and often large, so left to the collective that is wrapped."""
         return self._base.broadcast_(tensor, root)
 
-    def _exchange(self, kind: Hashable, rows: Tensor, beside: Tensor | None = None) -> list[tuple[Tensor, Tensor]] | None:
+    def _exchange(
+        self, kind: Hashable, rows: Tensor, beside: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]] | None:
         """Lay down rows, and what goes beside them, and see what every rank has laid down.
 
         What is returned must be read before the next operation but one.

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from ecdctr.exceptions import TrainingError
 from ecdctr.features.encoding import FIRST_BUCKET, PADDING, first_token_id
 from ecdctr.nn.distinct import distinct, take_rows
+from ecdctr.nn.memory import zeros
 from ecdctr.nn.row_layout import Ranks, RowLayout
 from ecdctr.nn.stored_rows import StoredRows
 
@@ -116,7 +117,7 @@ class EmbeddingTables:
         # Ranks are the process's own: a copy exchanges rows with the same ones.
         twin = copy.copy(self)
         memo[id(self)] = twin
-        twin._weight = None if self._weight is None else self._weight.clone()
+        twin._weight = None if self._weight is None else twin.new_rows(self.dim).copy_(self._weight)
         twin._undrawn = list(self._undrawn)
         twin._columns, twin._touched = {}, None
         return twin
@@ -138,19 +139,19 @@ class EmbeddingTables:
 
     def _matrix(self) -> Tensor:
         if self._weight is None:
-            self._weight = self.new_rows(self.dim, make=torch.empty)
+            self._weight = self.new_rows(self.dim)
         return self._weight
 
-    def new_rows(self, *shape: int, make: Callable[..., Tensor] = torch.zeros) -> Tensor:
-        """Something, by default zeros, for every row that this rank holds: `(local rows, *shape)`.
+    def new_rows(self, *shape: int) -> Tensor:
+        """Zeros for every row that this rank holds: `(local rows, *shape)`.
 
         Raises:
             TrainingError: Not enough memory.
         """
         wanted = (self.layout.local_rows, *shape)
         try:
-            return make(wanted, device=self.device)
-        except RuntimeError as error:
+            return zeros(wanted, self.device)
+        except (RuntimeError, OSError) as error:
             raise TrainingError(
                 f"no memory for {4 * int(np.prod(wanted)):,} bytes, {wanted[0]:,} rows of embedding tables on this rank",
                 hint="train with tables.exchange row_wise on more ranks, a smaller embedding_dim, or more memory",

@@ -131,7 +131,13 @@ class RowKernels:
         pointers = (ctypes.c_void_p * len(parts))(*(part.data_ptr() for part in parts))
         rows, sums = torch.empty(sum(counts), dtype=torch.int64), torch.empty(sum(counts), dim)
         found = self._merge_runs(
-            pointers, (ctypes.c_int64 * len(parts))(*counts), len(parts), dim, parts[0].shape[1], rows.data_ptr(), sums.data_ptr()
+            pointers,
+            (ctypes.c_int64 * len(parts))(*counts),
+            len(parts),
+            dim,
+            parts[0].shape[1],
+            rows.data_ptr(),
+            sums.data_ptr(),
         )
         return None if found < 0 else (rows[:found], sums[:found])
 
