@@ -1,5 +1,8 @@
-"""What trainings and commands that were given up have left in a warehouse: nobody goes on from it any more."""
+"""Folders of a warehouse that nobody goes on from any more: of trainings and commands that were given up, of versions out of use."""
 
+import contextlib
+import shutil
+import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,25 @@ def leftovers(root: Path, published: Collection[str], before: float) -> list[Lef
         if max(status.st_mtime for status in files) < before:
             found.append(Leftover(folder, sum(status.st_size for status in files)))
     return found
+
+
+def out_of_use(root: Path, artifacts: Collection[str]) -> list[Leftover]:
+    """The folders of some versions, as far as they are still there."""
+    folders = [root / ARTIFACTS / name for name in sorted(artifacts)]
+    return [
+        Leftover(folder, sum(path.stat().st_size for path in folder.rglob("*")))
+        for folder in folders
+        if folder.is_dir()
+    ]
+
+
+def discard(leftover: Leftover) -> None:
+    """Remove a folder, which is gone at once or not at all: what an interruption leaves has a temporary name."""
+    going = leftover.folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    # Its maker may have come back for it, or another clean-up.
+    with contextlib.suppress(FileNotFoundError):
+        leftover.folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def _folders(root: Path, published: Collection[str]) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ecdctr.artifacts.files import digest_file, new_folder, remove_leftovers, write_json
-from ecdctr.exceptions import IntegrityError
+from ecdctr.exceptions import InputError, IntegrityError
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,20 @@ class ArtifactStore:
     def path(self, version: str) -> Path:
         """Folder of a version, whether or not it exists."""
         return self.root / version
+
+    def existing(self, version: str) -> Path:
+        """Folder of a version that another one is made from.
+
+        Raises:
+            InputError: It is gone.
+        """
+        folder = self.path(version)
+        if not folder.exists():
+            raise InputError(
+                f"the files of {version}, from which this would start, are gone from {self.root}",
+                hint="choose a later date: files of versions out of use go with tables vacuum, maintenance.models after their publication",
+            )
+        return folder
 
     @contextlib.contextmanager
     def publish(

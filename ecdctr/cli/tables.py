@@ -67,7 +67,7 @@ def tables_vacuum(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Remove files that no live model, running job or recent version needs; says first what it would remove.
+    """Remove files that no live model, running job or recent version needs, and versions out of use; says first what it would remove.
 
     Example: `ecdctr tables vacuum --config conf/datasets/kuairand.yml --yes`
     """
@@ -79,10 +79,11 @@ def tables_vacuum(
 
     def shown(result: dict[str, Any]) -> str:
         last = "removed" if result["removed"] else "nothing is removed yet; --yes removes these files"
+        old = "{count} versions out of use ({bytes:,} bytes)".format(**result["versions"])
         left = "{folders} folders of trainings and commands that were given up ({bytes:,} bytes)".format(
             **result["leftovers"]
         )
-        return f"{as_table(result['tables'])}\n{result['live_models']} live models; {left}; {last}"
+        return f"{as_table(result['tables'])}\n{result['live_models']} live models; {old}; {left}; {last}"
 
     conclude_in_workspace("tables vacuum", config, overrides, as_json, action, shown)
 

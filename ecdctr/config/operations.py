@@ -43,7 +43,7 @@ class MaintenanceConfig(Settings):
     retention: Days = 7
     """Files that no kept version has go when they have been out of use for so long."""
     models: Days = 90
-    """A published version keeps its rows for so long, also when no alias and no newer version needs it."""
+    """A published version keeps its rows and its own files for so long, also when no alias and no newer version needs it."""
 
 
 class HookConfig(Settings):

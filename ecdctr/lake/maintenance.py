@@ -53,24 +53,22 @@ class Sweep:
     kept_files: int
 
 
-def live_models(
-    entries: Iterable[LedgerEntry], aliases: Mapping[str, str], since: dt.datetime
-) -> dict[str, LedgerEntry]:
-    """Published versions that clean-up must not cut off from their rows.
+def live_models(entries: Iterable[LedgerEntry], served: Iterable[str], since: dt.datetime) -> dict[str, LedgerEntry]:
+    """Published versions that clean-up must not cut off from their rows and files.
 
-    These are: what an alias names, the newest version of each level, arm, configuration and seed, what was published since a
+    These are: what serves or may serve again, the newest version of each level, arm, configuration and seed, what was published since a
     moment, and all that these were made from.
 
     Args:
         entries: The ledger's versions, in order.
-        aliases: Its aliases.
+        served: Versions that an alias means or goes back to.
         since: Versions published at or after this stay live (UTC).
     """
     known = {entry.version: entry for entry in entries}
     newest = {(e.level, e.arm, e.config_digest, e.seed): e.version for e in known.values()}
     recent = {e.version for e in known.values() if e.committed_at is None or _utc(e.committed_at) >= since}
     live: dict[str, LedgerEntry] = {}
-    waiting = [*aliases.values(), *newest.values(), *recent]
+    waiting = [*served, *newest.values(), *recent]
     while waiting:
         version = waiting.pop()
         if version in known and version not in live:

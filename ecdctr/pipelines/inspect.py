@@ -13,14 +13,17 @@ from ecdctr.pipelines.workspace import Workspace
 
 
 def list_models(workspace: Workspace) -> list[dict[str, Any]]:
-    """Published versions, oldest first; `current` are those that this configuration and seed go on from, one `serves`."""
+    """Published versions, oldest first; `current` are those that this configuration and seed go on from, one `serves`.
+
+    Of versions out of use clean-up has removed the `files`.
+    """
     config, served = workspace.config, set(workspace.ledger.aliases().values())
     return [
         {
             "version": entry.version, "level": entry.level, "arm": entry.arm, "date": str(entry.date),
             "window": f"[{entry.window_from}, {entry.window_until})", "parents": len(entry.parents),
             "current": entry.config_digest == config.model_digest(entry.level) and entry.seed == config.seed,
-            "serves": entry.version in served,
+            "serves": entry.version in served, "files": workspace.store.path(entry.artifact).exists(),
         }
         for entry in workspace.ledger.versions()
     ]  # fmt: skip
@@ -35,6 +38,7 @@ def show_model(workspace: Workspace, version: str) -> dict[str, Any]:
     entries = {entry.version: entry for entry in workspace.ledger.versions()}
     require(version, entries, "version", "ecdctr models list")
     tree = dataclasses.asdict(entries[version])
+    tree["files"] = workspace.store.path(entries[version].artifact).exists()
     tree["aliases"] = [name for name, found in workspace.ledger.aliases().items() if found == version]
     record = json.loads(tree.pop("metrics_json"))
     return tree | {name: value for name, value in record.items() if name != "loss_curve"}

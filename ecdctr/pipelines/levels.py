@@ -201,11 +201,10 @@ class Levels:
         return found[-1] if found else None
 
     def _start(self, kind: Literal["continue", "warm"], parent: LedgerEntry, batch_norm: Any = "keep") -> Start:
-        folder = self.workspace.store.path(parent.artifact)
         shift = kind == "warm" and self.config.transfer.prior_shift
         return Start(
             kind=kind,
-            artifact=str(folder),
+            artifact=str(self.workspace.store.existing(parent.artifact)),
             version=parent.version,
             digest=parent.digest,
             batch_norm=batch_norm,
@@ -340,8 +339,9 @@ class Levels:
     def _tower(self, entry: LedgerEntry | None) -> Tower | None:
         if entry is None:
             return None
-        folder = str(self.workspace.store.path(entry.artifact))
-        return Tower(version=entry.version, artifact=folder, digest=entry.digest)
+        return Tower(
+            version=entry.version, artifact=str(self.workspace.store.existing(entry.artifact)), digest=entry.digest
+        )
 
     def _files(self, table: str, window: Window, weight: float = 1.0, *, held: bool = False) -> Files:
         """Files of some days; held-out ones are left out of training, and scored beside the days to score."""

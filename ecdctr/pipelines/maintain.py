@@ -1,19 +1,23 @@
 """`tables vacuum` and `tables compact`: clean-up that honours live models and running jobs."""
 
 import datetime as dt
-import shutil
 from typing import Any
 
-from ecdctr.artifacts.leftovers import leftovers
+from ecdctr.artifacts.leftovers import discard, leftovers, out_of_use
 from ecdctr.etl.prepare import compact_vocabulary
 from ecdctr.exceptions import AlreadyDone
 from ecdctr.lake.leases import exclusive, leased
 from ecdctr.lake.maintenance import COMPACTED, compact, live_models, pins_of, plan_sweeps, sweep
 from ecdctr.pipelines.workspace import Workspace
 
+WAY_BACK = 3
+"""How many versions of an alias stay: the one it means, and those that as many rollbacks less one come to."""
+
 
 def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None) -> dict[str, Any]:
-    """What no live model, running job or recent reader needs, by table, and what trainings left that were given up; removed where asked.
+    """What no live model, running job or recent reader needs, by table; versions out of use; what trainings left that were given up.
+
+    Of versions out of use the ad models and CPM go. Those of TPM stay: rows of any day look up the snapshots before it.
 
     Args:
         workspace: The opened workspace.
@@ -31,23 +35,30 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
         held = leased(workspace.root)
         ledger = workspace.ledger
         published = ledger.versions()
-        models = live_models(published, ledger.aliases(), now - dt.timedelta(days=settings.models))
+        served = [version for name in ledger.aliases() for version in ledger.trail(name)[-WAY_BACK:]]
+        models = live_models(published, served, now - dt.timedelta(days=settings.models))
         pins = pins_of(models.values())
         for table, versions in held.items():
             pins.setdefault(table, set()).update(versions)
         before = now - dt.timedelta(days=settings.retention)
         plans = plan_sweeps(workspace.root, pins, before)
         left = leftovers(workspace.root, {entry.artifact for entry in published}, before.timestamp())
+        unused = {entry.artifact for entry in published if entry.level != "tpm"} - {
+            entry.artifact for entry in models.values()
+        }
+        # A running job may have opened any version.
+        old = [] if held else out_of_use(workspace.root, unused)
         if remove:
-            if not left and not any(plan.files for plan in plans):
+            if not (left or old or any(plan.files for plan in plans)):
                 raise AlreadyDone("there is nothing to remove", hint="files go when maintenance.retention has passed")
             for plan in plans:
                 sweep(plan)
-            for each in left:
-                shutil.rmtree(each.folder, ignore_errors=True)
+            for each in (*old, *left):
+                discard(each)
     return {
         "removed": remove,
         "live_models": len(models),
+        "versions": {"count": len(old), "bytes": sum(each.bytes for each in old)},
         "leftovers": {"folders": len(left), "bytes": sum(each.bytes for each in left)},
         "tables": [
             {

@@ -204,5 +204,5 @@ def _require_folder(workspace: Workspace, entry: LedgerEntry, artifact: str) -> 
         what = "its files" if artifact == entry.artifact else f"the files of {artifact}, which it was made from,"
         raise IntegrityError(
             f"{entry.version} cannot serve: {what} are gone from {workspace.store.root}",
-            hint="restore them, or train it again",
+            hint="choose a version that has its files (ecdctr models list); tables vacuum removes those of versions out of use",
         )

@@ -34,7 +34,7 @@ class Ledger:
         self.features = feature_set(self.config.dataset.features, {})
         self.root = Path("/warehouse")
         self.staging = self.root / "_staging"
-        self.store = SimpleNamespace(root=self.root, path=lambda version: self.root / version)
+        self.store = SimpleNamespace(root=self.root, path=self.root.joinpath, existing=self.root.joinpath)
         self.tasks: list[LevelTask] = []
         self.entries: list[LedgerEntry] = []
 

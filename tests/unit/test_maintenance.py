@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ecdctr.artifacts.leftovers import leftovers
+from ecdctr.artifacts.files import TEMPORARY_PREFIX
+from ecdctr.artifacts.leftovers import discard, leftovers, out_of_use
+from ecdctr.artifacts.store import ArtifactStore
 from ecdctr.config import load_config
 from ecdctr.config.operations import MaintenanceConfig
-from ecdctr.exceptions import InputError, TemporaryError
+from ecdctr.exceptions import AlreadyDone, InputError, TemporaryError
 from ecdctr.lake import leases
 from ecdctr.lake.leases import FOLDER, Lease, exclusive, leased
 from ecdctr.lake.ledger import LedgerEntry
@@ -108,10 +111,10 @@ def test_models_in_use_keep_their_rows_and_those_of_what_they_were_made_from():
         entry("tpm", 1, level="tpm"), entry("cpm1", 2, ["tpm"], level="cpm"), entry("cpm2", 8, level="cpm"),
         entry("old", 3), entry("aliased", 4, ["cpm1"]), entry("middle", 5), entry("newest", 9, ["cpm2"]),
     ]  # fmt: skip
-    live = live_models(entries, {"serving": "aliased"}, dt.datetime(2024, 2, 20, tzinfo=dt.UTC))
+    live = live_models(entries, ["aliased"], dt.datetime(2024, 2, 20, tzinfo=dt.UTC))
     assert set(live) == {"tpm", "cpm1", "cpm2", "aliased", "newest"}
     assert pins_of(live.values()) == {TABLE: {1, 2, 4, 8, 9}}
-    assert set(live_models(entries, {}, dt.datetime(2024, 2, 5, tzinfo=dt.UTC))) == {"tpm", "cpm2", "middle", "newest"}
+    assert set(live_models(entries, [], dt.datetime(2024, 2, 5, tzinfo=dt.UTC))) == {"tpm", "cpm2", "middle", "newest"}
 
 
 def test_a_lease_holds_until_it_is_released_or_its_process_ends(tmp_path):
@@ -275,6 +278,78 @@ def test_what_trainings_left_that_were_given_up_goes_and_nothing_that_is_publish
     assert all(each.bytes >= 4 for each in found)
     assert not {each.folder for each in found} & {*kept, goes_on}
     assert leftovers(tmp_path / "nowhere", set(), 100) == []
+
+
+def store_of(root):
+    """A year-old walk: two CPM with their days, a snapshot, and what was served before; each with its files."""
+    entries = [
+        entry("tpm-1", 1, level="tpm"), entry("cpm-1", 1, level="cpm"), entry("cpm-2", 4, level="cpm"),
+        entry("day-1", 1, ["cpm-1"]), entry("day-2", 2, ["day-1"]), entry("day-3", 3, ["day-2"]),
+        entry("day-4", 4, ["cpm-2", "tpm-1"]), entry("day-5", 5, ["day-4"]), entry("gone", 1),
+        entry("served-first", 1, config_digest="other"), entry("newest-of-other", 2, config_digest="other"),
+    ]  # fmt: skip
+    for made in entries:
+        if made.version != "gone":
+            (root / "_artifacts" / made.version).mkdir(parents=True)
+            (root / "_artifacts" / made.version / "network.safetensors").write_bytes(b"four")
+    trail = ["day-1", "day-3", "served-first", "day-5"]
+    ledger = SimpleNamespace(
+        versions=lambda: entries, aliases=lambda: {"serving": trail[-1]}, trail=lambda name: list(trail)
+    )
+    return SimpleNamespace(root=root, ledger=ledger, config=SimpleNamespace(maintenance=MaintenanceConfig()))
+
+
+def artifacts(root):
+    return sorted(path.name for path in (root / "_artifacts").iterdir())
+
+
+def test_versions_out_of_use_lose_their_files_but_for_snapshots_and_the_way_back(tmp_path):
+    workspace, later = store_of(tmp_path), NOW + dt.timedelta(days=365)
+    everything = artifacts(tmp_path)
+    assert vacuum(workspace, remove=False, now=NOW)["versions"]["count"] == 0
+    workspace.ledger.trail = lambda name: ["served-first", "day-5"]
+    asked = vacuum(workspace, remove=False, now=later)["versions"]
+    assert asked["count"] == 4
+    assert asked["bytes"] == 16
+    assert artifacts(tmp_path) == everything
+    assert vacuum(workspace, remove=True, now=later)["versions"] == asked
+    assert artifacts(tmp_path) == ["cpm-2", "day-4", "day-5", "newest-of-other", "served-first", "tpm-1"]
+    with pytest.raises(AlreadyDone):
+        vacuum(workspace, remove=True, now=later)
+
+
+def test_what_as_many_rollbacks_come_to_keeps_its_files_and_what_it_was_made_from(tmp_path):
+    workspace = store_of(tmp_path)
+    with pytest.raises(AlreadyDone):
+        # day-3 is one of the last three that served, and was made from day-2, day-1 and cpm-1.
+        vacuum(workspace, remove=True, now=NOW + dt.timedelta(days=365))
+
+
+def test_while_a_job_runs_every_version_keeps_its_files(tmp_path):
+    workspace, later = store_of(tmp_path), NOW + dt.timedelta(days=365)
+    workspace.ledger.trail = lambda name: ["day-5"]
+    lease = Lease(tmp_path)
+    lease.pin(TABLE, 1)
+    assert vacuum(workspace, remove=False, now=later)["versions"]["count"] == 0
+    lease.release()
+    assert vacuum(workspace, remove=False, now=later)["versions"]["count"] == 5
+
+
+def test_a_folder_is_gone_at_once_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "_artifacts" / "one").mkdir(parents=True)
+    (left,) = out_of_use(tmp_path, {"one"})
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    discard(left)
+    assert all(name.startswith(TEMPORARY_PREFIX) for name in artifacts(tmp_path))
+    discard(left)
+
+
+def test_what_starts_from_a_version_without_files_is_refused(tmp_path):
+    store = ArtifactStore(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert store.existing("there") == tmp_path / "there"
+    with pytest.raises(InputError, match="the files of cpm-1, from which this would start, are gone"):
+        store.existing("cpm-1")
 
 
 def test_one_job_at_a_time_and_a_killed_one_gives_way(tmp_path):
