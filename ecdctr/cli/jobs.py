@@ -61,21 +61,29 @@ def doctor(
 @jobs.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for the two logs.")],
-    days: Annotated[int, typer.Option(help="Days of log.")] = 60,
-    users: Annotated[int, typer.Option(help="Users over the whole log.")] = 20000,
-    items: Annotated[int, typer.Option(help="Natural items over the whole log.")] = 4000,
-    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 7,
+    days: Annotated[int | None, typer.Option(help="Days of log; 60 where no config says otherwise.")] = None,
+    users: Annotated[int | None, typer.Option(help="Users over the whole log; 20000.")] = None,
+    items: Annotated[int | None, typer.Option(help="Natural items over the whole log; 4000.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same rows; 7.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Whose dataset.simulator and spark are meant, a YAML file.")
+    ] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Write raw natural and ad logs of one seeded world.
 
-    Example: `ecdctr simulate data/raw/world --days 60 --users 20000 --items 4000 --seed 7`
+    Example: `ecdctr simulate data/raw/world --days 60 --users 20000 --items 4000 --seed 7 --set dataset.simulator.ad_share=0.02`
     """
 
     def action() -> dict[str, Any]:
-        from ecdctr.pipelines.simulate import simulate_logs
+        from ecdctr.pipelines.simulate import defaults, simulate_logs
 
-        return simulate_logs(out, days=days, users=users, items=items, seed=seed)
+        settings = None
+        if config or overrides:
+            settings = load(config or DEFAULT_CONFIG, [*([] if config else defaults()), *(overrides or [])])
+        given = {"days": days, "users": users, "items": items, "seed": seed}
+        return simulate_logs(out, settings, {name: value for name, value in given.items() if value is not None})
 
     conclude("simulate", as_json, action, lines)
 

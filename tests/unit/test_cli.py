@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from ecdctr import log
 from ecdctr.cli import app
 from ecdctr.cli.command import as_list, as_table
+from ecdctr.config.simulator import WorldConfig
 from ecdctr.distributed.stop_signals import stop_on_signal
 from ecdctr.exceptions import AlreadyDone, InputError, NotReadyError, TemporaryError
 
@@ -79,6 +81,47 @@ def test_a_mistake_gives_one_message_and_exit_code_2(arguments, message, tmp_pat
     assert message in answer["error"]["message"] + str(answer["error"]["hint"])
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), {}),
+        (("--days", "9", "--seed", "2"), {"days": 9, "seed": 2}),
+        (("--set", "dataset.simulator.drift=0.2", "--items", "7"), {"drift": 0.2, "items": 7}),
+        (("--config", SIMULATED, "--users", "50"), {"days": 44, "users": 50, "items": 3000, "ads": 300}),
+        (("--config", SIMULATED, "--set", "dataset.simulator.days=3", "--set", "spark.shuffle_partitions=9"), {"days": 3, "users": 6000, "items": 3000, "ads": 300}),
+    ],
+)  # fmt: skip
+def test_a_simulated_world_is_that_of_the_config_and_the_options(monkeypatch, tmp_path, arguments, expected):
+    asked = []
+    monkeypatch.setattr("ecdctr.pipelines.simulate.spark_session", lambda settings, name: settings)
+    monkeypatch.setattr(
+        "ecdctr.pipelines.simulate.simulate",
+        lambda *given: asked.append(given) or SimpleNamespace(model_dump=lambda mode: {}),
+    )
+    monkeypatch.chdir(ROOT)
+    assert call("simulate", str(tmp_path), *arguments)[0] == 0
+    ((spark, folder, world),) = asked
+    assert folder == tmp_path
+    assert world == WorldConfig(**expected)
+    assert spark.shuffle_partitions == (9 if "spark.shuffle_partitions=9" in arguments else 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--days", "0"), "--days 0: "),
+        (("--config", str(ROOT / "conf" / "datasets" / "kuairand.yml")), "has no dataset.simulator"),
+        (("--set", "dataset.simulator.drift=2"), "dataset.simulator.drift"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(ROOT)
+    code, out, _ = call("simulate", str(tmp_path / "out"), *arguments, "--json")
+    assert code == 2
+    assert message in json.loads(out.strip().splitlines()[-1])["error"]["message"]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
