@@ -53,28 +53,44 @@ class Sweep:
     kept_files: int
 
 
-def live_models(entries: Iterable[LedgerEntry], served: Iterable[str], since: dt.datetime) -> dict[str, LedgerEntry]:
-    """Published versions that clean-up must not cut off from their rows and files.
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """Published versions that clean-up must leave something.
 
-    These are: what serves or may serve again, the newest version of each level, arm, configuration and seed, what was published since a
-    moment, and all that these were made from.
+    Attributes:
+        models: Those that keep their rows.
+        artifacts: Folders of those that keep their files.
+    """
+
+    models: dict[str, LedgerEntry]
+    artifacts: frozenset[str]
+
+
+def live_models(entries: Iterable[LedgerEntry], served: Iterable[str], since: dt.datetime) -> Live:
+    """Published versions that clean-up must not cut off from their rows, or from their files.
+
+    In use are: what serves or may serve again, the newest version of each level, arm, configuration and seed, and what was
+    published since a moment. These keep their rows and files. Of what they were made from, all versions keep their rows, and
+    those of the last step their files: a model that goes on day by day was made from every one before it.
 
     Args:
         entries: The ledger's versions, in order.
         served: Versions that an alias means or goes back to.
-        since: Versions published at or after this stay live (UTC).
+        since: Versions published at or after this are in use (UTC).
     """
     known = {entry.version: entry for entry in entries}
     newest = {(e.level, e.arm, e.config_digest, e.seed): e.version for e in known.values()}
     recent = {e.version for e in known.values() if e.committed_at is None or _utc(e.committed_at) >= since}
+    used = [known[version] for version in {*served, *newest.values(), *recent} if version in known]
+    parents = [known[parent] for entry in used for parent in entry.parents if parent in known]
     live: dict[str, LedgerEntry] = {}
-    waiting = [*served, *newest.values(), *recent]
+    waiting = [entry.version for entry in used]
     while waiting:
         version = waiting.pop()
         if version in known and version not in live:
             live[version] = known[version]
             waiting.extend(known[version].parents)
-    return live
+    return Live(live, frozenset(entry.artifact for entry in (*used, *parents)))
 
 
 def pins_of(models: Iterable[LedgerEntry]) -> dict[str, set[int]]:

@@ -36,16 +36,14 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
         ledger = workspace.ledger
         published = ledger.versions()
         served = [version for name in ledger.aliases() for version in ledger.trail(name)[-WAY_BACK:]]
-        models = live_models(published, served, now - dt.timedelta(days=settings.models))
-        pins = pins_of(models.values())
+        live = live_models(published, served, now - dt.timedelta(days=settings.models))
+        pins = pins_of(live.models.values())
         for table, versions in held.items():
             pins.setdefault(table, set()).update(versions)
         before = now - dt.timedelta(days=settings.retention)
         plans = plan_sweeps(workspace.root, pins, before)
         left = leftovers(workspace.root, {entry.artifact for entry in published}, before.timestamp())
-        unused = {entry.artifact for entry in published if entry.level != "tpm"} - {
-            entry.artifact for entry in models.values()
-        }
+        unused = {entry.artifact for entry in published if entry.level != "tpm"} - live.artifacts
         # A running job may have opened any version.
         old = [] if held else out_of_use(workspace.root, unused)
         if remove:
@@ -57,7 +55,7 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
                 discard(each)
     return {
         "removed": remove,
-        "live_models": len(models),
+        "live_models": len(live.models),
         "versions": {"count": len(old), "bytes": sum(each.bytes for each in old)},
         "leftovers": {"folders": len(left), "bytes": sum(each.bytes for each in left)},
         "tables": [
