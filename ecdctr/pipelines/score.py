@@ -1,8 +1,10 @@
 """`score`: rows of the ad log → click probabilities by the version that serves, on Spark."""
 
 import datetime as dt
+import hashlib
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from ecdctr.etl.notes import prepared_until
 from ecdctr.etl.requests import ITEM_TEXT, encode_requests, read_requests
 from ecdctr.etl.source import reading
 from ecdctr.exceptions import InputError, NotReadyError
+from ecdctr.lake.leases import exclusive
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.lake.outputs import refuse_other_content, replace_day
 from ecdctr.lake.pinned import PinnedLake
@@ -46,7 +49,7 @@ def score_table(
         ConfigError: Tables that were prepared with other features.
         NotReadyError: Tables that are not prepared up to the day, no version, or no row of the day.
         IntegrityError: The version's files are missing or damaged.
-        TemporaryError: Another job wrote the output first.
+        TemporaryError: Another job wrote the output first, or is writing it for too long.
     """
     started = time.perf_counter()
     _refuse_overlap(workspace, given, out)
@@ -72,7 +75,7 @@ def score_table(
             {"user": "user_id", ITEM_TEXT: "item_id"}
         )
         named = scored.selectExpr("*", f"'{entry.version}' AS model_version")
-        with reading("--input", given):
+        with reading("--input", given), _turn(workspace.root, out):
             count = replace_day(spark, out, SCORES, named, date)
     finally:
         rows.unpersist()
@@ -81,6 +84,17 @@ def score_table(
     return {
         "version": entry.version, "arm": entry.arm, "date": str(date), "rows": count, "output": out, "seconds": seconds,
     }  # fmt: skip
+
+
+def _turn(root: Path, out: str) -> AbstractContextManager[None]:
+    """A block in which no other job of the warehouse writes to the same output; see `Lake.committing`.
+
+    Raises:
+        TemporaryError: Another job did not end.
+    """
+    if "://" in out:
+        return nullcontext()
+    return exclusive(root, f"score-{hashlib.sha256(str(Path(out).resolve()).encode()).hexdigest()[:16]}")
 
 
 def _refuse_overlap(workspace: Workspace, given: str, out: str) -> None:

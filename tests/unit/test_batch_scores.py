@@ -1,5 +1,7 @@
 """Rows as Spark hands them to a scoring worker: the same tensors that the reader of samples makes of the same columns."""
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,10 +10,43 @@ import torch
 
 from ecdctr.data.reader import iterate
 from ecdctr.data.shard_plan import FileRows, plan_lanes
+from ecdctr.pipelines import score
 from ecdctr.scoring.batch_scores import batch_of
 from tests.unit.test_model_lists import FEATURES
 
 pytestmark = pytest.mark.unit
+
+
+def test_jobs_that_write_one_local_output_take_turns(tmp_path, monkeypatch):
+    order = []
+
+    def write(name, out, begun, wait):
+        with score._turn(tmp_path / "warehouse", out):
+            begun.set()
+            order.append(f"{name} begins")
+            wait.wait(20)
+            order.append(f"{name} ends")
+
+    begun, go, other = threading.Event(), threading.Event(), threading.Event()
+    other.set()
+    monkeypatch.chdir(tmp_path)
+    first = threading.Thread(target=write, args=("first", "runs/scores", begun, go))
+    first.start()
+    assert begun.wait(20)
+    # The same folder by another name; then another folder, and another file system.
+    second = threading.Thread(
+        target=write, args=("second", str(tmp_path / "runs" / "x" / ".." / "scores"), threading.Event(), other)
+    )
+    second.start()
+    for elsewhere in ("runs/others", "s3a://bucket/scores"):
+        write(elsewhere, elsewhere, threading.Event(), other)
+    go.set()
+    first.join(20)
+    second.join(20)
+    assert order == [
+        "first begins", "runs/others begins", "runs/others ends", "s3a://bucket/scores begins", "s3a://bucket/scores ends",
+        "first ends", "second begins", "second ends",
+    ]  # fmt: skip
 
 
 def encoded(rows: int, longest: int) -> pa.Table:
