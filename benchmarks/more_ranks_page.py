@@ -9,6 +9,7 @@ from benchmarks.peer_runs import ALONE, ONE_CORE, OURS, Run, is_clean
 
 BATCH = 4096
 """Of the peers' benchmark."""
+BOUNDS = "two that exchange nothing : one | two in step that exchange nothing : one"
 Ceilings = Mapping[tuple[str, int], Run]
 """What `benchmarks.ceiling` found, by model and rows of a process's step."""
 
@@ -30,7 +31,9 @@ def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run], steps: 
         "## Two ranks against one, one thread each\n\n"
         "Beside each ratio stands what this machine allows: the rate of two processes that take the same steps side by side, on rows"
         " in memory, and exchange nothing, against that of one (`python -m benchmarks.ceiling`). Where it is below 2, the two share"
-        " something that both need: caches, memory, or the arithmetic units of one core."
+        " something that both need: caches, memory, or the arithmetic units of one core. Then the same for two that wait for each other"
+        " after every step, still without a number exchanged: no two ranks that train one model in step can be faster. What"
+        " they lose against those that do not wait is that steps differ in length; what ours lose against them is the exchange."
     )
     return "\n\n".join([head, *(part for part in parts if part)])
 
@@ -51,17 +54,20 @@ def halves(runs: Sequence[Run], cores: int, limits: Ceilings) -> str:
         against = {peer: _ratios(ours, rates[peer]) for peer in (ALONE, ONE_CORE)}
         if any(against.values()):
             whole, half = limits.get((model, BATCH)), limits.get((model, BATCH // 2))
-            limit = f"{whole['alone_ms'] / half['together_ms']:.2f}" if whole and half else "-"
+            bounds = " | ".join(
+                f"{whole['alone_ms'] / half[name]:.2f}" if whole and half and name in half else "-"
+                for name in ("together_ms", "in_step_ms")
+            )
             lines.append(
                 f"| {model} | {vocab:,} | {spread(rates[ALONE].values(), '{:,.0f}')} | {spread(against[ALONE], '{:.2f}')} | "
-                f"{spread(against[ONE_CORE], '{:.2f}')} | {limit} |"
+                f"{spread(against[ONE_CORE], '{:.2f}')} | {bounds} |"
             )
     return _table(
         f"### {BATCH:,} rows in a step, by one rank or in two halves",
         "One rank alone reads and decodes its rows on the core that the second rank would have; held to one core, it does that on its"
         " own, as each of two ranks does. Half as many rows cost more than half as much: a step has a fixed cost, and of the"
         " ids that repeat each half has its own.",
-        "| model | ids | samples/s of one rank | two ranks : one | two ranks : one on one core | two that exchange nothing : one |",
+        f"| model | ids | samples/s of one rank | two ranks : one | two ranks : one on one core | {BOUNDS} |",
         lines,
     )
 
@@ -77,15 +83,17 @@ def equal_rows(steps: Sequence[Run], limits: Ceilings) -> str:
         one, held, two, moved = (of.get(shape, {}) for shape in ((1, ()), (1, HELD), (2, ()), (2, MOVED)))
         against = [_ratios(*pair) for pair in ((two, one), (two, held), (moved, held))]
         if any(against):
-            limit = f"{limits[model, rows]['ceiling']:.2f}" if (model, rows) in limits else "-"
-            cells = [spread(one.values(), "{:,.0f}"), *(spread(ratios, "{:.2f}") for ratios in against), limit]
+            limit = limits.get((model, rows), {})
+            bounds = [f"{limit[name]:.2f}" if name in limit else "-" for name in ("ceiling", "in_step")]
+            cells = [spread(one.values(), "{:,.0f}"), *(spread(ratios, "{:.2f}") for ratios in against), *bounds]
             lines.append(f"| {model} | {ids:,} | {rows:,} | {' | '.join(cells)} |")
     return _table(
         "### As many rows for each rank as the one has",
         "As where ranks are added to train on more data (`python -m benchmarks.more_ranks`, in turns). One rank held to one core reads"
         " and decodes its rows there, as each of two does, which keep to a core each (`bind_to_cores`); moved: the two where the"
         " system puts them.",
-        "| model | ids | rows of a rank's step | samples/s of one rank | two ranks : one | two ranks : one on one core | moved : one on one core | two that exchange nothing : one |",
+        "| model | ids | rows of a rank's step | samples/s of one rank | two ranks : one | two ranks : one on one core | moved : one on one core | "
+        f"{BOUNDS} |",
         lines,
     )
 

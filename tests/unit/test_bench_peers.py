@@ -63,11 +63,19 @@ def test_more_ranks_are_compared_within_a_repetition_and_beside_what_the_machine
     runs = [run(OURS, 0, 150.0), run(ALONE, 0, 100.0), run(OURS, 1, 180.0), run(ALONE, 1, 100.0, other=9.0)]
     limits = [
         {"model": "din", "rows_per_step": 4096, "alone_ms": 32.0, "together_ms": 35.0, "ceiling": 1.8},
-        {"model": "din", "rows_per_step": 2048, "alone_ms": 17.0, "together_ms": 20.0, "ceiling": 1.7},
+        {
+            "model": "din",
+            "rows_per_step": 2048,
+            "alone_ms": 17.0,
+            "together_ms": 20.0,
+            "ceiling": 1.7,
+            "in_step_ms": 25.0,
+            "in_step": 1.36,
+        },
     ]
     text = more_ranks([*runs, run(ONE_CORE, 1, 100.0)], 2, limits, [])
-    assert "| din | 100 | 100 | 1.50 | 1.80 | 1.60 |" in text
-    assert "| 1.50 | - | - |" in more_ranks(runs, 2, [], [])
+    assert "| din | 100 | 100 | 1.50 | 1.80 | 1.60 | 1.28 |" in text
+    assert "| 1.50 | - | - | - |" in more_ranks(runs, 2, [], [])
     assert more_ranks(runs[:1], 2, [], []) == ""
 
 
@@ -85,8 +93,8 @@ def test_ranks_with_equal_rows_are_compared_within_a_repetition_and_their_steps_
         step(1, 2048, 0, 85, 8.0, HELD),
         step(2, 2048, 0, 153, 7.0, MOVED),
     ]
-    text = more_ranks([], 2, [{"model": "din", "rows_per_step": 2048, "ceiling": 1.9}], steps)
-    assert "| din | 100 | 2,048 | 105 (100–110) | 1.70 | 2.00 | 1.80 | 1.90 |" in text
+    text = more_ranks([], 2, [{"model": "din", "rows_per_step": 2048, "ceiling": 1.9, "in_step": 1.84}], steps)
+    assert "| din | 100 | 2,048 | 105 (100–110) | 1.70 | 2.00 | 1.80 | 1.90 | 1.84 |" in text
     assert "| model | ids | ranks x rows | forward | exchange | all |" in text
     for line in ("1 x 4,096 | 9.0 | 0.0 | 9.0", "1 x 2,048 | 5.0 | 0.0 | 5.0", "2 x 2,048 | 5.0 | 0.5 | 5.5"):
         assert f"| din | 100 | {line} |" in text
