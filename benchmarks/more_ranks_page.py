@@ -32,8 +32,9 @@ def more_ranks(runs: Sequence[Run], cores: int, ceilings: Sequence[Run], steps: 
         "Beside each ratio stands what this machine allows: the rate of two processes that take the same steps side by side, on rows"
         " in memory, and exchange nothing, against that of one (`python -m benchmarks.ceiling`). Where it is below 2, the two share"
         " something that both need: caches, memory, or the arithmetic units of one core. Then the same for two that wait for each other"
-        " after every step, still without a number exchanged: no two ranks that train one model in step can be faster. What"
-        " they lose against those that do not wait is that steps differ in length; what ours lose against them is the exchange."
+        " after every step, still without a number exchanged, as none of the ranks that train one model in step can do without: what"
+        " they lose against those that do not wait is that steps differ in length. Ours lose the exchange besides. The one rank"
+        " that they are held to here reads no rows; held to one core and reading, it is a few per cent slower."
     )
     return "\n\n".join([head, *(part for part in parts if part)])
 
