@@ -104,12 +104,13 @@ def _wait_for_all(number: int, processes: int, step: int) -> None:
     """As ranks do that share memory."""
     from ecdctr.distributed.shared_memory import COUNTERS
 
+    # What a pool's process raises must be an `Exception`: the pool would wait for ever for any other.
     if COUNTERS is None:
-        raise SystemExit("the library of counters was not built here: make setup")
+        raise RuntimeError("the library of counters was not built here: make setup")
     first = ctypes.addressof(_counters)
     COUNTERS.publish(first + number * LINE * 8, step)
     if COUNTERS.await_all(first, LINE, processes, step, STALL_MILLISECONDS) != processes:
-        raise SystemExit(f"a process has not come to step {step}")
+        raise RuntimeError(f"a process has not come to step {step}")
 
 
 def _train(data: Path, model: str, rows: int, seed: int, together: int, in_step: bool) -> float:

@@ -53,7 +53,8 @@ class ArtifactStore:
         if not folder.exists():
             raise InputError(
                 f"the files of {version}, from which this would start, are gone from {self.root}",
-                hint="choose a later date: files of versions out of use go with tables vacuum, maintenance.models after their publication",
+                hint="tables vacuum removes files of versions out of use, maintenance.models after their publication: choose a later date, or "
+                "another seed or name, by which all is trained anew",
             )
         return folder
 

@@ -79,7 +79,9 @@ def live_models(entries: Iterable[LedgerEntry], served: Iterable[str], since: dt
         since: Versions published at or after this are in use (UTC).
     """
     known = {entry.version: entry for entry in entries}
-    newest = {(e.level, e.arm, e.config_digest, e.seed): e.version for e in known.values()}
+    # The last day is the newest, also where an earlier one was published after it.
+    by_date = sorted(known.values(), key=lambda entry: (entry.date, entry.seq))
+    newest = {(e.level, e.arm, e.config_digest, e.seed): e.version for e in by_date}
     recent = {e.version for e in known.values() if e.committed_at is None or _utc(e.committed_at) >= since}
     used = [known[version] for version in {*served, *newest.values(), *recent} if version in known]
     parents = [known[parent] for entry in used for parent in entry.parents if parent in known]

@@ -3,10 +3,12 @@
 import dataclasses
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ecdctr.etl.quality import TABLE as QUALITY
 from ecdctr.exceptions import InputError
+from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.lake.schema import TABLES
 from ecdctr.pipelines.quality import recent_outcomes
 from ecdctr.pipelines.workspace import Workspace
@@ -15,18 +17,25 @@ from ecdctr.pipelines.workspace import Workspace
 def list_models(workspace: Workspace) -> list[dict[str, Any]]:
     """Published versions, oldest first; `current` are those that this configuration and seed go on from, one `serves`.
 
-    Of versions out of use clean-up has removed the `files`.
+    Of versions out of use clean-up has removed the `files`, their own or those that they were made from.
     """
     config, served = workspace.config, set(workspace.ledger.aliases().values())
+    known = {entry.version: entry for entry in workspace.ledger.versions()}
     return [
         {
             "version": entry.version, "level": entry.level, "arm": entry.arm, "date": str(entry.date),
             "window": f"[{entry.window_from}, {entry.window_until})", "parents": len(entry.parents),
             "current": entry.config_digest == config.model_digest(entry.level) and entry.seed == config.seed,
-            "serves": entry.version in served, "files": workspace.store.path(entry.artifact).exists(),
+            "serves": entry.version in served, "files": _has_files(workspace, known, entry),
         }
-        for entry in workspace.ledger.versions()
+        for entry in known.values()
     ]  # fmt: skip
+
+
+def _has_files(workspace: Workspace, known: Mapping[str, LedgerEntry], entry: LedgerEntry) -> bool:
+    """Whether a version's files are there, and those that it was made from, without which it cannot serve."""
+    needed = [known[version].artifact for version in (entry.version, *entry.parents) if version in known]
+    return all(workspace.store.path(artifact).exists() for artifact in needed)
 
 
 def show_model(workspace: Workspace, version: str) -> dict[str, Any]:
@@ -38,7 +47,7 @@ def show_model(workspace: Workspace, version: str) -> dict[str, Any]:
     entries = {entry.version: entry for entry in workspace.ledger.versions()}
     require(version, entries, "version", "ecdctr models list")
     tree = dataclasses.asdict(entries[version])
-    tree["files"] = workspace.store.path(entries[version].artifact).exists()
+    tree["files"] = _has_files(workspace, entries, entries[version])
     tree["aliases"] = [name for name, found in workspace.ledger.aliases().items() if found == version]
     record = json.loads(tree.pop("metrics_json"))
     return tree | {name: value for name, value in record.items() if name != "loss_curve"}

@@ -254,7 +254,7 @@ class Levels:
         return history, [entry.version for entry in entries[-reading.count :]]
 
     def _snapshot(self, entry: LedgerEntry) -> Snapshot:
-        folder = str(self.workspace.store.path(entry.artifact))
+        folder = str(self.workspace.store.existing(entry.artifact))
         return Snapshot(version=entry.version, until_day=until_day(entry), folder=folder, digest=entry.digest)
 
     def _full_task(

@@ -49,10 +49,11 @@ def vacuum(workspace: Workspace, *, remove: bool, now: dt.datetime | None = None
         if remove:
             if not (left or old or any(plan.files for plan in plans)):
                 raise AlreadyDone("there is nothing to remove", hint="files go when maintenance.retention has passed")
-            for plan in plans:
-                sweep(plan)
+            # First: nobody can have begun to serve one of them, which waits for the end of a clean-up.
             for each in (*old, *left):
                 discard(each)
+            for plan in plans:
+                sweep(plan)
     return {
         "removed": remove,
         "live_models": len(live.models),

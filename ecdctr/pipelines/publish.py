@@ -85,7 +85,7 @@ class Publisher:
         return entry
 
     def unscored(self, arm: str, since: dt.date, until: dt.date) -> list[LedgerEntry]:
-        """Ad models that were published before all rows of their day were there, which now are.
+        """Ad models that were published before all rows of their day were there, which now are; those without files are left out.
 
         Args:
             arm: The arm.
@@ -104,7 +104,11 @@ class Publisher:
             and (entry.date >= since or "score_seconds" not in json.loads(entry.metrics_json))
         ]
         scored = rows_scored(self.workspace.lake, {entry.date for entry in asked})
-        return [entry for entry in asked if scored[entry.version, entry.date] < rows[entry.date]]
+        late = [entry for entry in asked if scored[entry.version, entry.date] < rows[entry.date]]
+        gone = [entry.version for entry in late if not self.workspace.store.path(entry.artifact).exists()]
+        if gone:
+            logger.warning("rows of their days have come that %s cannot score: their files are gone", ", ".join(gone))
+        return [entry for entry in late if entry.version not in gone]
 
     def add_scores(self, entry: LedgerEntry, folder: Path) -> None:
         """Publish what the ranks have scored later with a version that is published."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ecdctr.exceptions import AlreadyDone, InputError, IntegrityError, NotReadyError
 from ecdctr.hooks import PromoteEvent
+from ecdctr.lake.leases import exclusive
 from ecdctr.lake.ledger import LedgerEntry
 from ecdctr.pipelines.arms import ARMS
 from ecdctr.pipelines.clock import day_number
@@ -180,8 +181,10 @@ def write_serving_embeddings(workspace: Workspace, entry: LedgerEntry, structure
 
 
 def _serve(workspace: Workspace, entry: LedgerEntry, before: str | None) -> dict[str, Any]:
-    write_serving_embeddings(workspace, entry, refuse_broken(workspace, entry))
-    workspace.ledger.set_alias(ALIAS, entry.version, before)
+    # Not beside a clean-up, which may have found the version out of use.
+    with exclusive(workspace.root, "vacuum"):
+        write_serving_embeddings(workspace, entry, refuse_broken(workspace, entry))
+        workspace.ledger.set_alias(ALIAS, entry.version, before)
     logger.info("%s serves, after %s", entry.version, before or "none")
     workspace.hooks.fire(PromoteEvent, version=entry.version, arm=entry.arm, date=entry.date, before=before)
     return {"version": entry.version, "arm": entry.arm, "date": str(entry.date), "before": before}

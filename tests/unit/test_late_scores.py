@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -53,7 +54,9 @@ class Published(Publisher):
 
     def __init__(self, entries, files, stored=None):
         pinned = SimpleNamespace(files=[SimpleNamespace(event_date=date, rows=rows) for date, rows in files])
-        self.workspace = SimpleNamespace(pinned=lambda table: pinned, lake=stored)
+        self.gone = set()
+        store = SimpleNamespace(path=lambda name: Path("/no" if name in self.gone else "/"))
+        self.workspace = SimpleNamespace(pinned=lambda table: pinned, lake=stored, store=store)
         self.entries = entries
 
     def versions(self, level, arm):
@@ -62,7 +65,11 @@ class Published(Publisher):
 
 def entry(offset: int, **record):
     return SimpleNamespace(
-        version=f"v{offset}", arm="ecdctr", date=day(offset), metrics_json=json.dumps({"score_seconds": 0.1} | record)
+        version=f"v{offset}",
+        artifact=f"v{offset}",
+        arm="ecdctr",
+        date=day(offset),
+        metrics_json=json.dumps({"score_seconds": 0.1} | record),
     )
 
 
@@ -80,6 +87,14 @@ def test_unscored_are_those_whose_day_has_more_rows_than_predictions(monkeypatch
     # What had no row when it was published is looked for however old it is.
     publisher.entries[1].metrics_json = "{}"
     assert [each.version for each in publisher.unscored("ecdctr", day(20), day(20))] == ["v7"]
+
+
+def test_a_version_without_files_scores_nothing_any_more_and_stops_nobody(monkeypatch, caplog):
+    monkeypatch.setattr(publish, "rows_scored", lambda stored, days: Counter())
+    publisher = Published([entry(7), entry(8)], [(day(7), 3), (day(8), 3)])
+    publisher.gone = {"v7"}
+    assert [each.version for each in publisher.unscored("ecdctr", day(0), day(20))] == ["v8"]
+    assert "v7 cannot score: their files are gone" in caplog.text
 
 
 def test_the_next_days_training_scores_them(monkeypatch):

@@ -340,6 +340,13 @@ def test_while_a_job_runs_every_version_keeps_its_files(tmp_path):
     assert vacuum(workspace, remove=False, now=later)["versions"]["count"] == 5
 
 
+def test_the_newest_is_that_of_the_last_day_whenever_an_earlier_one_was_published():
+    june = replace(entry("june", 1), date=dt.date(2024, 6, 1), seq=1)
+    filled = replace(entry("backfilled-may", 2), date=dt.date(2024, 5, 1), seq=2)
+    live = live_models([june, filled], [], NOW + dt.timedelta(days=365))
+    assert live.artifacts == {"june"}
+
+
 def test_a_folder_is_gone_at_once_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "_artifacts" / "one").mkdir(parents=True)
     (left,) = out_of_use(tmp_path, {"one"})
