@@ -23,14 +23,6 @@ from ecdctr.report.results_page import facts, render_page, table
 from ecdctr.report.wording import DECIDING, NAMES, printable, verdict_of
 from ecdctr.report.write import as_json, write_files
 
-MENDED = {
-    "frozen_tower": (
-        ("kuairand_tabs",),
-        "was walked with a fault that is mended since and not walked anew: on its first day the frozen network had lost "
-        "the running statistics of its normalisation. What is said of it there says nothing about the way itself.",
-    ),
-}
-"""Arms whose stored figures are of code that is no longer so, and on which data sets."""
 OTHERS = [rival for rival in RIVALS if rival != BASELINES[-1]]
 STORE, EARLIER = "results", "earlier"
 HEAD = """# Results
@@ -92,10 +84,6 @@ def _short(comparisons: Sequence[Comparison]) -> Iterator[str]:
         found = [f"`{remedy.arm}` ({said})" for remedy in REMEDIES if told in (said := answer(comparisons, remedy))]
         if found:
             yield f"- Remedies that {words} beyond chance somewhere: {', '.join(found)}."
-    for arm, (names, why) in MENDED.items():
-        found = [name for each in comparisons if arm in each.arms and (name := each.dataset.name) in names]
-        if found:
-            yield f"- On {', '.join(map(printable, found))} `{arm}` {why}"
     yield ""
 
 
